@@ -77,7 +77,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs, known without training it: `parameters` and `macs` (multiply-accumulates) of one example."""
+    """What a network costs for one example, known without training it; `macs` are multiply-accumulates."""
 
     parameters: int
     macs: int
