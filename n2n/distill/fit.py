@@ -1,0 +1,253 @@
+"""The training loop: one network, one recipe, with or without a teacher."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from n2n.data.augment import augment
+from n2n.data.base import TrainingData
+from n2n.data.prepare import prepare
+from n2n.distill.accuracy import reestimate_batch_norm
+from n2n.distill.objectives import make_objective, needs_teacher
+from n2n.distill.precision import Precision, resolve
+from n2n.distill.recipe import Recipe, learning_rate, teacher_recipe, total_steps
+from n2n.distill.teacher import Teacher, View, select
+
+Progress = Callable[[int, int, float], None]
+"""Called after every step with (steps done, steps in all, loss)."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What came of training.
+
+    Attributes:
+        steps: optimiser steps taken.
+        seconds: wall time.
+        final_loss: the last step's loss (NaN before any step).
+        diverged: whether the loss stopped being finite.
+        reason: why training ended early; empty where it did not.
+    """
+
+    steps: int
+    seconds: float
+    final_loss: float
+    diverged: bool
+    reason: str
+
+
+def fit(
+    network: nn.Module,
+    training: TrainingData,
+    recipe: Recipe,
+    *,
+    teacher: Teacher | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    precision: str = "auto",
+    subset: Tensor | None = None,
+    progress: Progress | None = None,
+    deadline: float | None = None,
+) -> FitResult:
+    """Trains a network in place and leaves it in eval mode, without gradients.
+
+    Args:
+        network: trained in place, moved to `device`.
+        training: the images; the validation split is not looked at.
+        recipe: how to train.
+        teacher: needed by every objective but "ce".
+        seed: of the order of the images, of their augmentation and of dropout; the global generator is left as it was.
+        device: where to train.
+        precision: "auto", "fp32" or "bf16".
+        subset: indices [m] into the training split to use instead of all of it.
+        progress: called after every step.
+        deadline: a `time.monotonic()` value after which no step is begun.
+
+    Raises:
+        ValueError: the objective needs a teacher and none was given, or there are no images.
+    """
+    if teacher is None and needs_teacher(recipe.objective):
+        raise ValueError(f"objective {recipe.objective!r} needs a teacher; pass teacher=, or use objective 'ce'")
+    examples = len(training.train) if subset is None else len(subset)
+    if examples == 0:
+        raise ValueError(f"no training images in {training.name}; give a larger subset or split")
+    start = time.monotonic()
+    network.to(device)
+    settings = resolve(precision, network, device)
+    with _layout(network, settings), _seeded(seed, device):
+        loop = _Loop(network, training, recipe, teacher, settings, torch.device(device), subset, seed, examples)
+        steps, loss, reason = loop.run(progress, deadline)
+    network.zero_grad(set_to_none=True)
+    network.eval()
+    return FitResult(steps, time.monotonic() - start, loss, steps > 0 and not math.isfinite(loss), reason)
+
+
+def train_teacher(
+    network: nn.Module,
+    training: TrainingData,
+    *,
+    epochs: float,
+    batch_size: int = 128,
+    lr: float = 0.1,
+    weight_decay: float = 5e-4,
+    warmup: float = 0.2,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    precision: str = "auto",
+    progress: Progress | None = None,
+    deadline: float | None = None,
+) -> FitResult:
+    """Trains a network from scratch on the labels, in place: SGD with Nesterov momentum, one cycle that peaks early."""
+    recipe = teacher_recipe(epochs=epochs, lr=lr, batch_size=batch_size, weight_decay=weight_decay, warmup=warmup)
+    return fit(
+        network,
+        training,
+        recipe,
+        seed=seed,
+        device=device,
+        precision=precision,
+        progress=progress,
+        deadline=deadline,
+    )
+
+
+@dataclass(frozen=True)
+class _Loop:
+    network: nn.Module
+    training: TrainingData
+    recipe: Recipe
+    teacher: Teacher | None
+    settings: Precision
+    device: torch.device
+    subset: Tensor | None
+    seed: int
+    examples: int
+
+    def run(self, progress: Progress | None, deadline: float | None) -> tuple[int, float, str]:
+        """Steps taken, last loss, and why it ended early ("" where it did not)."""
+        recipe, network = self.recipe, self.network
+        total = total_steps(recipe, self.examples)
+        objective = make_objective(recipe.objective, dict(recipe.objective_options))
+        optimizer = make_optimizer(network, recipe)
+        self._reestimate()
+        step, loss = 0, math.nan
+        for inputs, labels, logits in self._batches(total):
+            if deadline is not None and time.monotonic() >= deadline:
+                return step, loss, f"stopped at the deadline after {step} of {total} steps"
+            rate = learning_rate(recipe, step, total)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad(set_to_none=True)
+            with self.settings.autocast():
+                outputs = network(inputs)  # [B, K]
+            value = objective(outputs, outputs.detach() if logits is None else logits, labels)
+            loss = value.item()
+            step += 1
+            if not math.isfinite(loss):
+                return step, loss, f"the loss became {loss} at step {step} of {total}; lower lr ({recipe.lr}) or clip"
+            value.backward()  # type: ignore[no-untyped-call]
+            if recipe.clip_norm is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
+            optimizer.step()
+            if progress is not None:
+                progress(step, total, loss)
+        return step, loss, ""
+
+    def _batches(self, total: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """`total` batches of prepared images [B, C, H, W], labels [B] and teacher logits [B, K] on the same view."""
+        order_by = torch.Generator().manual_seed(self.seed)
+        augment_by = torch.Generator().manual_seed(self.seed + 1)
+        size = min(self.recipe.batch_size, self.examples)
+        done = epoch = 0
+        while done < total:
+            self.network.train()  # at the start of every epoch, whatever was measured in between
+            view = self._view(epoch)
+            order = torch.randperm(self.examples, generator=order_by)  # [n]
+            for chosen in order[: self.examples // size * size].split(size)[: total - done]:
+                yield self._batch(view, chosen, augment_by)
+                done += 1
+            epoch += 1
+
+    def _batch(self, view: View, chosen: Tensor, augment_by: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
+        images = view.images[chosen]  # [B, C, H, W]
+        policy = self.training.augmentation
+        if self._fresh and (policy.pad or policy.flip):
+            images = augment(images, pad=policy.pad, flip=policy.flip, generator=augment_by)
+        inputs = self.settings.place(prepare(images.to(self.device), mean=self.training.mean, std=self.training.std))
+        labels = view.labels[chosen].to(self.device)
+        if self.teacher is None or not needs_teacher(self.recipe.objective):
+            return inputs, labels, None
+        logits = self.teacher(inputs) if view.logits is None else view.logits[chosen].to(self.device)
+        return inputs, labels, logits
+
+    @property
+    def _fresh(self) -> bool:
+        """Whether every batch is augmented anew, so that no teacher output can be kept."""
+        policy = self.training.augmentation
+        if not self.recipe.augment or not (policy.pad or policy.flip):
+            return False
+        return self.recipe.views == 0 or self.teacher is None
+
+    def _view(self, epoch: int) -> View:
+        if self.teacher is None or self._fresh:
+            return select(self.training.train, self.subset)
+        return self.teacher.view(
+            self.training, self.subset, epoch % max(1, self.recipe.views), augmented=self.recipe.augment
+        )
+
+    def _reestimate(self) -> None:
+        """Inherited batch norms carry the teacher's statistics, which an edited network no longer has."""
+        view = self._view(0)
+        size = self.recipe.batch_size
+        chunks = (view.images[at * size : (at + 1) * size] for at in range(self.recipe.reestimate))
+        reestimate_batch_norm(
+            self.network,
+            [
+                self.settings.place(prepare(chunk.to(self.device), mean=self.training.mean, std=self.training.std))
+                for chunk in chunks
+                if len(chunk) > 0
+            ],
+        )
+
+
+def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser; weight decay falls on weights with two or more axes only."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "adam":
+        return torch.optim.AdamW(groups, lr=recipe.lr)
+    nesterov = recipe.nesterov and recipe.momentum > 0
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov)
+
+
+@contextmanager
+def _layout(network: nn.Module, settings: Precision) -> Iterator[None]:
+    """Weights in channels_last while training, where that pays, and contiguous again afterwards."""
+    if not settings.channels_last:
+        yield
+        return
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    try:
+        yield
+    finally:
+        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device | str) -> Iterator[None]:
+    """Dropout draws from the global generator: seeded here, and put back as it was."""
+    place = torch.device(device)
+    devices = [place] if place.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

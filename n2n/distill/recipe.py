@@ -1,0 +1,128 @@
+"""How to train: one frozen record, and the learning rate that it means at every step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from n2n.distill.objectives import make_objective
+
+OPTIMIZERS = ("sgd", "adam")
+SCHEDULES = ("cosine", "one_cycle", "constant")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train one network.
+
+    Attributes:
+        objective: a name of `OBJECTIVES`.
+        objective_options: pairs of an option of that objective and its value, e.g. `(("temperature", 2.0),)`.
+        epochs: length in passes over the training images, may be a fraction; exactly one of `epochs` and `steps` is set.
+        steps: length in optimiser steps.
+        batch_size: images a step; fewer where the training images are fewer.
+        lr: the peak learning rate.
+        optimizer: "sgd" or "adam" (AdamW).
+        momentum: of SGD.
+        nesterov: of SGD.
+        weight_decay: on weights with two or more axes; norms and biases are not decayed.
+        warmup: share of the steps, in [0, 1), over which the rate rises linearly to its peak.
+        schedule: after the warm-up, down to 0 along a half "cosine" or a line ("one_cycle"), or "constant".
+        augment: whether the data's augmentation is applied.
+        views: 0 draws a fresh augmented view every step and runs the teacher on it; k > 0 goes round k views that are
+            drawn once and whose teacher outputs are kept, which is the cheaper where few images are seen often.
+        clip_norm: the gradient's norm is clipped to this, if set.
+        reestimate: batches on which batch-norm statistics are re-estimated before the first step.
+    """
+
+    objective: str = "kd"
+    objective_options: tuple[tuple[str, float], ...] = ()
+    epochs: float | None = None
+    steps: int | None = None
+    batch_size: int = 128
+    lr: float = 0.05
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 5e-4
+    warmup: float = 0.1
+    schedule: str = "cosine"
+    augment: bool = True
+    views: int = 0
+    clip_norm: float | None = None
+    reestimate: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be trained.
+
+        Raises:
+            ValueError: a value out of its range, or an unknown name.
+        """
+        make_objective(self.objective, dict(self.objective_options))
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(f"a recipe needs exactly one of epochs and steps; got {self.epochs} and {self.steps}")
+        _check("epochs", self.epochs, self.epochs is None or self.epochs > 0, "above 0")
+        _check("steps", self.steps, self.steps is None or self.steps >= 0, "0 or more")
+        _check("batch_size", self.batch_size, self.batch_size >= 1, "1 or more")
+        _check("lr", self.lr, 0 < self.lr < math.inf, "above 0 and finite")
+        _check("optimizer", self.optimizer, self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
+        _check("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
+        _check("weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
+        _check("warmup", self.warmup, 0 <= self.warmup < 1, "in [0, 1)")
+        _check("schedule", self.schedule, self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
+        _check("views", self.views, self.views >= 0, "0 or more")
+        _check("clip_norm", self.clip_norm, self.clip_norm is None or self.clip_norm > 0, "above 0")
+        _check("reestimate", self.reestimate, self.reestimate >= 0, "0 or more")
+        if self.nesterov and self.optimizer == "sgd" and self.momentum == 0:
+            raise ValueError("recipe: nesterov needs a momentum above 0; set momentum=0.9 or nesterov=False")
+
+
+def _check(name: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"recipe: {name} must be {expected}; got {value!r}")
+
+
+def quick_recipe(*, steps: int = 60, objective: str = "kd", lr: float = 0.05, batch_size: int = 128) -> Recipe:
+    """The short schedule inside a search: cached views, batch norm re-estimated first, the rate annealed to 0."""
+    return Recipe(objective=objective, steps=steps, lr=lr, batch_size=batch_size, views=2, reestimate=4)
+
+
+def full_recipe(*, epochs: float = 3.0, objective: str = "kd", lr: float = 0.05, batch_size: int = 128) -> Recipe:
+    """The long schedule for the chosen students: all images, a fresh view every step."""
+    return Recipe(objective=objective, epochs=epochs, lr=lr, batch_size=batch_size, reestimate=4)
+
+
+def teacher_recipe(
+    *, epochs: float, lr: float = 0.1, batch_size: int = 128, weight_decay: float = 5e-4, warmup: float = 0.2
+) -> Recipe:
+    """Training from scratch on labels: SGD with Nesterov momentum, one cycle that peaks early."""
+    return Recipe(
+        objective="ce",
+        epochs=epochs,
+        lr=lr,
+        batch_size=batch_size,
+        weight_decay=weight_decay,
+        warmup=warmup,
+        schedule="one_cycle",
+    )
+
+
+def total_steps(recipe: Recipe, examples: int) -> int:
+    """Optimiser steps of a recipe on so many training images (incomplete batches are left out)."""
+    if recipe.steps is not None:
+        return recipe.steps
+    assert recipe.epochs is not None
+    return max(1, round(recipe.epochs * (examples // min(recipe.batch_size, examples))))
+
+
+def learning_rate(recipe: Recipe, step: int, total: int) -> float:
+    """The rate of step `step` (from 0) of `total`: a linear rise to `lr`, then down to 0 at step `total`. In [0, lr]."""
+    rise = round(recipe.warmup * total)
+    if step < rise:
+        return recipe.lr * (step + 1) / (rise + 1)
+    done = (step - rise) / max(1, total - rise)  # in [0, 1)
+    if recipe.schedule == "constant":
+        return recipe.lr
+    if recipe.schedule == "one_cycle":
+        return recipe.lr * (1 - done)
+    return recipe.lr * 0.5 * (1 + math.cos(math.pi * done))

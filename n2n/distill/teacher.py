@@ -1,0 +1,159 @@
+"""The teacher of a whole search: one frozen network, its baseline, and its outputs, each computed once.
+
+The network given is copied, never edited. The teacher stays the same through every stage of a search: it is the
+distiller and the baseline of removal, of shrinkage and of the last long distillation alike.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from n2n.data.augment import augment
+from n2n.data.base import Split, TrainingData
+from n2n.data.prepare import example_inputs
+from n2n.distill.accuracy import accuracy_of, predict
+from n2n.distill.precision import resolve
+from n2n.networks.count import macs, parameters
+
+
+@dataclass(frozen=True)
+class View:
+    """Training images as one pass shows them, with the teacher's outputs on exactly these images.
+
+    Attributes:
+        images: raw images [n, C, H, W], uint8 or float32, augmented where the view is.
+        labels: [n] int64.
+        logits: [n, K] float32, or None where no teacher looked at them.
+    """
+
+    images: Tensor
+    labels: Tensor
+    logits: Tensor | None
+
+
+@final
+class Teacher:
+    """A trained network as distiller and baseline.
+
+    Attributes:
+        name: what reports call it.
+        accuracy: on the validation split, 0 to 1.
+        loss: mean cross-entropy on the validation split.
+        parameters: number of parameters.
+        macs: multiply-accumulates for one image.
+        fingerprint: a hash of its weights.
+        notes: what a user should know, e.g. that its accuracy is at chance level.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        training: TrainingData,
+        *,
+        name: str = "teacher",
+        device: torch.device | str = "cpu",
+        precision: str = "auto",
+        batch_size: int = 256,
+    ) -> None:
+        """Copies the network and measures its baseline.
+
+        Raises:
+            ValueError: the network does not give [n, classes] logits for the data's images.
+        """
+        self.name = name
+        self.network = copy.deepcopy(network).to(device).eval().requires_grad_(False)
+        self.device = torch.device(device)
+        self._precision = precision
+        self._settings = resolve(precision, self.network, device)
+        self._batch_size = batch_size
+        self._mean, self._std = training.mean, training.std
+        self._views: dict[tuple[str, str, int], View] = {}
+        self.fingerprint = fingerprint(self.network)
+        self.parameters = parameters(self.network)
+        self.macs = macs(self.network, example_inputs(training).to(device))
+        with torch.no_grad():
+            shape = tuple(self.network(example_inputs(training).to(device)).shape)
+        if shape != (1, training.classes):
+            raise ValueError(
+                f"teacher {name!r}: expected logits [1, {training.classes}] for one image of {training.name}, found"
+                f" {list(shape)}; train it on this data or rebuild its classifier with {training.classes} classes"
+            )
+        self.accuracy, self.loss = accuracy_of(self.logits(training.validation), training.validation.labels)
+        self.notes = _notes(name, self.accuracy, training)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Logits [B, K] (float32) of prepared images [B, C, H, W] on the teacher's device, without gradient."""
+        with torch.no_grad(), self._settings.autocast():
+            logits: Tensor = self.network(inputs)
+        return logits.float()
+
+    def logits(self, split: Split) -> Tensor:
+        """Logits [n, K] of a split's images as they are, computed once per split and kept on the CPU."""
+        logits = self._view(f"{split.name}-{id(split.images)}", split, None, 0, None).logits
+        assert logits is not None
+        return logits
+
+    def view(self, training: TrainingData, subset: Tensor | None, index: int, *, augmented: bool) -> View:
+        """View `index` of (a subset [m] of) the training images, the same for every student; computed once and kept.
+
+        Without augmentation every index is the same view: the images as they are.
+        """
+        augmentation = training.augmentation
+        if not augmented or not (augmentation.pad or augmentation.flip):
+            return self._view(training.fingerprint, training.train, subset, 0, None)
+        return self._view(training.fingerprint, training.train, subset, index + 1, training)
+
+    def _view(
+        self, owner: str, split: Split, subset: Tensor | None, index: int, augmenting: TrainingData | None
+    ) -> View:
+        chosen = "all" if subset is None else hashlib.sha256(subset.cpu().numpy().tobytes()).hexdigest()
+        key = (owner, chosen, index)
+        if key not in self._views:
+            view = select(split, subset)
+            if augmenting is not None:
+                generator = torch.Generator().manual_seed(index)
+                policy = augmenting.augmentation
+                view = replace(view, images=augment(view.images, pad=policy.pad, flip=policy.flip, generator=generator))
+            logits = predict(
+                self.network,
+                view.images,
+                mean=self._mean,
+                std=self._std,
+                device=self.device,
+                precision=self._precision,
+                batch_size=self._batch_size,
+            )
+            self._views[key] = replace(view, logits=logits)
+        return self._views[key]
+
+
+def select(split: Split, subset: Tensor | None) -> View:
+    """The images and labels of a split, or of a subset [m] of its indices, without outputs."""
+    if subset is None:
+        return View(split.images, split.labels, None)
+    return View(split.images[subset], split.labels[subset], None)
+
+
+def fingerprint(network: nn.Module) -> str:
+    """A hash of the names, shapes and values of a network's parameters and buffers."""
+    digest = hashlib.sha256()
+    for key, value in network.state_dict().items():
+        digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _notes(name: str, accuracy: float, training: TrainingData) -> tuple[str, ...]:
+    chance = torch.bincount(training.validation.labels).max().item() / len(training.validation)
+    if accuracy > 1.2 * chance:
+        return ()
+    return (
+        f"teacher {name!r} is at chance level on {training.name}: accuracy {accuracy:.3f}, always naming the most common"
+        f" class gives {chance:.3f}; check that its weights were loaded and that it saw images normalised the same way",
+    )
