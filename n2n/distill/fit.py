@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,10 @@ from n2n.distill.accuracy import reestimate_batch_norm
 from n2n.distill.objectives import make_objective, needs_teacher
 from n2n.distill.precision import Precision, resolve
 from n2n.distill.recipe import Recipe, learning_rate, teacher_recipe, total_steps
-from n2n.distill.teacher import Teacher, View, select
+from n2n.distill.views import View, select
+
+if TYPE_CHECKING:
+    from n2n.distill.teacher import Teacher
 
 Progress = Callable[[int, int, float], None]
 """Called after every step with (steps done, steps in all, loss)."""

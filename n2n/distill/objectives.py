@@ -1,7 +1,7 @@
 """Distillation objectives on logits: one pure function each, and the registry that names them.
 
-Every objective takes `(student_logits [B, K], teacher_logits [B, K], labels [B])` and gives a scalar. Softmax and KL are
-taken in float32 whatever autocast does, and no gradient ever reaches the teacher.
+Every objective takes `(student_logits [B, K], teacher_logits [B, K], labels [B])` and gives a scalar. Softmax and KL
+are taken in float32 whatever autocast does, and no gradient ever reaches the teacher.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def kd(
 
 
 def logit_mse(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
-    """Squared error between logits, `1/(2B) sum_b ||z_s - z_t||^2` (Ba & Caruana 2014; Ashok et al. 2018). In [0, inf)."""
+    """Squared error of logits, `1/(2B) sum_b ||z_s - z_t||^2` (Ba & Caruana 2014; Ashok et al. 2018). In [0, inf)."""
     del labels
     difference = student_logits.float() - teacher_logits.detach().float()  # [B, K]
     return 0.5 * difference.square().sum(dim=1).mean()

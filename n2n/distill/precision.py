@@ -24,7 +24,7 @@ class Precision:
 
     @property
     def name(self) -> str:
-        """"bf16" or "fp32"."""
+        """The number format: "bf16" or "fp32"."""
         return "bf16" if self.bf16 else "fp32"
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:

@@ -18,7 +18,7 @@ class Recipe:
     Attributes:
         objective: a name of `OBJECTIVES`.
         objective_options: pairs of an option of that objective and its value, e.g. `(("temperature", 2.0),)`.
-        epochs: length in passes over the training images, may be a fraction; exactly one of `epochs` and `steps` is set.
+        epochs: length in passes over the training images, may be a fraction; set either this or `steps`.
         steps: length in optimiser steps.
         batch_size: images a step; fewer where the training images are fewer.
         lr: the peak learning rate.
@@ -116,7 +116,7 @@ def total_steps(recipe: Recipe, examples: int) -> int:
 
 
 def learning_rate(recipe: Recipe, step: int, total: int) -> float:
-    """The rate of step `step` (from 0) of `total`: a linear rise to `lr`, then down to 0 at step `total`. In [0, lr]."""
+    """The rate of step `step` (from 0) of `total`: a linear rise to `lr`, then down to 0 at step `total`."""
     rise = round(recipe.warmup * total)
     if step < rise:
         return recipe.lr * (step + 1) / (rise + 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import final
 
 import torch
@@ -19,22 +19,8 @@ from n2n.data.base import Split, TrainingData
 from n2n.data.prepare import example_inputs
 from n2n.distill.accuracy import accuracy_of, predict
 from n2n.distill.precision import resolve
+from n2n.distill.views import View, select
 from n2n.networks.count import macs, parameters
-
-
-@dataclass(frozen=True)
-class View:
-    """Training images as one pass shows them, with the teacher's outputs on exactly these images.
-
-    Attributes:
-        images: raw images [n, C, H, W], uint8 or float32, augmented where the view is.
-        labels: [n] int64.
-        logits: [n, K] float32, or None where no teacher looked at them.
-    """
-
-    images: Tensor
-    labels: Tensor
-    logits: Tensor | None
 
 
 @final
@@ -133,13 +119,6 @@ class Teacher:
         return self._views[key]
 
 
-def select(split: Split, subset: Tensor | None) -> View:
-    """The images and labels of a split, or of a subset [m] of its indices, without outputs."""
-    if subset is None:
-        return View(split.images, split.labels, None)
-    return View(split.images[subset], split.labels[subset], None)
-
-
 def fingerprint(network: nn.Module) -> str:
     """A hash of the names, shapes and values of a network's parameters and buffers."""
     digest = hashlib.sha256()
@@ -154,6 +133,7 @@ def _notes(name: str, accuracy: float, training: TrainingData) -> tuple[str, ...
     if accuracy > 1.2 * chance:
         return ()
     return (
-        f"teacher {name!r} is at chance level on {training.name}: accuracy {accuracy:.3f}, always naming the most common"
-        f" class gives {chance:.3f}; check that its weights were loaded and that it saw images normalised the same way",
+        f"teacher {name!r} is at chance level on {training.name}: accuracy {accuracy:.3f}, while always naming the most"
+        f" common class gives {chance:.3f}; check that its weights were loaded, and that it was trained on"
+        " images normalised the same way",
     )
