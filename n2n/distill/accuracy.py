@@ -31,7 +31,7 @@ def predict(
     logits: list[Tensor] = []
     try:
         with torch.no_grad(), settings.autocast():
-            for chunk in images.split(batch_size):
+            for chunk in torch.split(images, batch_size):
                 inputs = settings.place(prepare(chunk.to(device), mean=mean, std=std))  # [B, C, H, W]
                 logits.append(network(inputs).float().cpu())  # [B, K]
     finally:

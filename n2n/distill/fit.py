@@ -174,7 +174,8 @@ class _Loop:
             self.network.train()  # at the start of every epoch, whatever was measured in between
             view = self._view(epoch)
             order = torch.randperm(self.examples, generator=order_by)  # [n]
-            for chosen in order[: self.examples // size * size].split(size)[: total - done]:
+            whole = torch.split(order[: self.examples // size * size], size)
+            for chosen in whole[: total - done]:
                 yield self._batch(view, chosen, augment_by)
                 done += 1
             epoch += 1

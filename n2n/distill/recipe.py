@@ -84,7 +84,7 @@ def _check(name: str, value: object, holds: bool, expected: str) -> None:
 
 def quick_recipe(*, steps: int = 60, objective: str = "kd", lr: float = 0.05, batch_size: int = 128) -> Recipe:
     """The short schedule inside a search: cached views, batch norm re-estimated first, the rate annealed to 0."""
-    return Recipe(objective=objective, steps=steps, lr=lr, batch_size=batch_size, views=2, reestimate=4)
+    return Recipe(objective=objective, steps=steps, lr=lr, batch_size=batch_size, views=4, reestimate=4)
 
 
 def full_recipe(*, epochs: float = 3.0, objective: str = "kd", lr: float = 0.05, batch_size: int = 128) -> Recipe:

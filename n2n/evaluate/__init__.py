@@ -1,1 +1,9 @@
-"""The evaluate room."""
+"""Judging students: one batch-first callable, and its interchangeable forms."""
+
+from n2n.evaluate.base import Evaluate, Evaluation, Status, evaluation_seed
+from n2n.evaluate.cached import cached
+from n2n.evaluate.distillation import distillation
+from n2n.evaluate.fake import fake
+from n2n.evaluate.ray_pool import ray_pool
+
+__all__ = ["Evaluate", "Evaluation", "Status", "cached", "distillation", "evaluation_seed", "fake", "ray_pool"]

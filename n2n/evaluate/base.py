@@ -1,0 +1,105 @@
+"""What judging a student leaves behind, and the one call behind which every way of judging stands."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from search_spaces.base import Architecture, Cost
+
+
+class Status(StrEnum):
+    """How judging a student ended."""
+
+    OK = "ok"
+    """It was judged; `accuracy` is a number."""
+    INVALID = "invalid"
+    """It was refused without being trained; `reason` says why."""
+    FAILED = "failed"
+    """It does not run, diverged or ran out of memory; `reason` says which."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The recorded outcome of judging one student.
+
+    Attributes:
+        fingerprint: of the architecture.
+        architecture: its JSON form.
+        status: OK, INVALID or FAILED.
+        reason: why it is not OK; empty where it is.
+        accuracy: on the validation split, 0 to 1; None where the status is not OK.
+        loss: mean cross-entropy on the validation split; None where the status is not OK.
+        parameters: of the student.
+        macs: multiply-accumulates of the student for one example.
+        seconds: wall time of the judgement.
+        seed: that everything random in it derived from.
+        fidelity: how it was judged, in words; two evaluations compare only at equal fidelity.
+        latency_ms: median for one example, where it was measured.
+    """
+
+    fingerprint: str
+    architecture: str
+    status: Status
+    reason: str
+    accuracy: float | None
+    loss: float | None
+    parameters: int
+    macs: int
+    seconds: float
+    seed: int
+    fidelity: str
+    latency_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses a record that contradicts itself.
+
+        Raises:
+            ValueError: OK without an accuracy in [0, 1], or not OK without a reason or with an accuracy.
+        """
+        ok = self.status is Status.OK
+        if ok and (self.accuracy is None or not 0 <= self.accuracy <= 1):
+            raise ValueError(f"student {self.fingerprint}: OK needs an accuracy in [0, 1]; found {self.accuracy}")
+        if not ok and (self.accuracy is not None or not self.reason):
+            raise ValueError(
+                f"student {self.fingerprint}: {self.status} needs a reason and no accuracy; found reason"
+                f" {self.reason!r} and accuracy {self.accuracy}"
+            )
+
+
+Evaluate = Callable[[Sequence[Architecture]], list[Evaluation]]
+"""Judges a batch of students: one evaluation each, in the same order, failures included."""
+
+
+def evaluation_seed(run_seed: int, fingerprint: str) -> int:
+    """The seed of one student's judgement, in [0, 2^32); order and workers do not matter."""
+    digest = hashlib.sha256(f"{run_seed}:{fingerprint}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+def not_ok(
+    status: Status,
+    reason: str,
+    architecture: Architecture,
+    cost: Cost,
+    *,
+    seconds: float,
+    seed: int,
+    fidelity: str,
+) -> Evaluation:
+    """The record of a student that could not be judged."""
+    return Evaluation(
+        fingerprint=architecture.fingerprint,
+        architecture=architecture.to_json(),
+        status=status,
+        reason=reason,
+        accuracy=None,
+        loss=None,
+        parameters=cost.parameters,
+        macs=cost.macs,
+        seconds=seconds,
+        seed=seed,
+        fidelity=fidelity,
+    )

@@ -1,0 +1,205 @@
+"""Judging by quick distillation: build, inherit, distil for a few steps, read the validation accuracy."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from n2n.data.base import Split, TrainingData
+from n2n.data.prepare import example_inputs
+from n2n.distill.accuracy import accuracy
+from n2n.distill.fit import fit
+from n2n.distill.recipe import Recipe, quick_recipe, total_steps
+from n2n.distill.teacher import Teacher
+from n2n.evaluate.base import Evaluation, Status, evaluation_seed, not_ok
+from n2n.networks.latency import latency
+from search_spaces.base import Architecture, Cost, SearchSpace, SpaceError
+
+Refuse = Callable[[Cost], str]
+"""Why a student of that cost is not worth training; "" where it is."""
+
+
+class DivergedError(RuntimeError):
+    """A student trained, but its loss stopped being a finite number."""
+
+
+@final
+@dataclass(frozen=True)
+class Distillation:
+    """See `distillation`."""
+
+    space: SearchSpace
+    teacher: Teacher
+    training: TrainingData
+    recipe: Recipe
+    subset: Tensor | None
+    validation: Split
+    seed: int
+    device: str
+    precision: str
+    inherit: bool
+    importance: str
+    measure_latency: bool
+    refuse: Refuse | None
+
+    @property
+    def fidelity(self) -> str:
+        """How students are judged, in words."""
+        images = len(self.training.train) if self.subset is None else len(self.subset)
+        start = f"inherited by {self.importance}" if self.inherit else "fresh"
+        steps = total_steps(self.recipe, images)
+        return (
+            f"{self.recipe.objective}, {steps} steps of {min(self.recipe.batch_size, images)} on {images} images,"
+            f" {start}, accuracy on {len(self.validation)}"
+        )
+
+    def __call__(self, students: Sequence[Architecture]) -> list[Evaluation]:
+        """One evaluation each, in the same order, failures included."""
+        return [self._judge(student) for student in students]
+
+    def _judge(self, student: Architecture) -> Evaluation:
+        start = time.monotonic()
+        seed = evaluation_seed(self.seed, student.fingerprint)
+        cost = self.space.cost(student)
+        status, reason = Status.INVALID, self._refusal(cost)
+        if not reason:
+            status = Status.FAILED
+            try:
+                return self._train(student, cost, seed, start)
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                reason = f"out of memory: {error}"
+            except DivergedError as error:
+                reason = str(error)
+            except SpaceError:
+                raise  # a student of another space is the caller's mistake and no property of the student
+            except (RuntimeError, ValueError) as error:
+                if isinstance(error, NotImplementedError | RecursionError):
+                    raise
+                reason = f"does not run: {type(error).__name__}: {error}"
+        seconds = time.monotonic() - start
+        return not_ok(status, reason, student, cost, seconds=seconds, seed=seed, fidelity=self.fidelity)
+
+    def _refusal(self, cost: Cost) -> str:
+        if cost.parameters >= self.teacher.parameters:
+            return f"not smaller than the teacher: {cost.parameters:,} of {self.teacher.parameters:,} parameters"
+        return self.refuse(cost) if self.refuse is not None else ""
+
+    def _train(self, student: Architecture, cost: Cost, seed: int, start: float) -> Evaluation:
+        network = self.space.build(student, inherit=self.inherit, importance=self.importance, seed=seed)
+        result = fit(
+            network,
+            self.training,
+            self.recipe,
+            teacher=self.teacher,
+            seed=seed,
+            device=self.device,
+            precision=self.precision,
+            subset=self.subset,
+        )
+        if result.diverged:
+            raise DivergedError(f"diverged: {result.reason}")
+        mean, std = self.training.mean, self.training.std
+        share, loss = accuracy(
+            network, self.validation, mean=mean, std=std, device=self.device, precision=self.precision
+        )
+        if not math.isfinite(loss):
+            raise DivergedError(f"diverged: the validation loss is {loss} after {result.steps} steps")
+        median = None
+        if self.measure_latency:
+            median = latency(network.eval(), example_inputs(self.training).to(self.device)).median_ms
+        return Evaluation(
+            fingerprint=student.fingerprint,
+            architecture=student.to_json(),
+            status=Status.OK,
+            reason="",
+            accuracy=share,
+            loss=loss,
+            parameters=cost.parameters,
+            macs=cost.macs,
+            seconds=time.monotonic() - start,
+            seed=seed,
+            fidelity=self.fidelity,
+            latency_ms=median,
+        )
+
+
+def distillation(
+    space: SearchSpace,
+    teacher: Teacher,
+    training: TrainingData,
+    *,
+    steps: int = 60,
+    objective: str = "kd",
+    recipe: Recipe | None = None,
+    subset: int | None = None,
+    validation_subset: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: str = "auto",
+    inherit: bool = True,
+    importance: str = "l1",
+    measure_latency: bool = False,
+    refuse: Refuse | None = None,
+) -> Distillation:
+    """An evaluator that distils every student for a short while and reads its accuracy on the validation split.
+
+    Args:
+        space: builds the students.
+        teacher: one for the whole search; its outputs on the views are computed at the first call and kept.
+        training: train and validation images.
+        steps: optimiser steps, where no recipe is given.
+        objective: where no recipe is given.
+        recipe: instead of `quick_recipe(steps=steps, objective=objective)`.
+        subset: training images to use, drawn by `seed`; by default as many as the recipe's steps can show once.
+        validation_subset: validation images to use, drawn by `seed`; all by default.
+        seed: of the run; every student's own seed derives from it and the student's fingerprint.
+        device: where students are trained.
+        precision: "auto", "fp32" or "bf16".
+        inherit: whether students start from the teacher's weights.
+        importance: which of the teacher's channels they inherit.
+        measure_latency: whether the latency for one example is measured, too.
+        refuse: a reason not to train a student of a given cost, e.g. `budget.refusal`; it becomes INVALID. A student
+            that is not smaller than the teacher is refused always.
+
+    Raises:
+        ValueError: a subset below one image.
+    """
+    chosen = recipe if recipe is not None else quick_recipe(steps=steps, objective=objective)
+    if subset is None and chosen.steps is not None:
+        subset = max(1, chosen.steps * chosen.batch_size)
+    indices = _draw(len(training.train), subset, seed, "subset")
+    held = _draw(len(training.validation), validation_subset, seed, "validation_subset")
+    validation = training.validation
+    if held is not None:
+        validation = Split(validation.images[held], validation.labels[held], validation.name)
+    return Distillation(
+        space=space,
+        teacher=teacher,
+        training=training,
+        recipe=chosen,
+        subset=indices,
+        validation=validation,
+        seed=seed,
+        device=device,
+        precision=precision,
+        inherit=inherit,
+        importance=importance,
+        measure_latency=measure_latency,
+        refuse=refuse,
+    )
+
+
+def _draw(available: int, wanted: int | None, seed: int, name: str) -> Tensor | None:
+    """`wanted` of `available` indices [m] in ascending order, or None for all of them."""
+    if wanted is not None and wanted < 1:
+        raise ValueError(f"distillation: {name} must be 1 or more images, or None for all; got {wanted}")
+    if wanted is None or wanted >= available:
+        return None
+    order = torch.randperm(available, generator=torch.Generator().manual_seed(seed))
+    return order[:wanted].sort().values

@@ -1,0 +1,130 @@
+"""Judging students in parallel processes, with the results of judging them one after the other."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self, final
+
+import torch
+
+from n2n.evaluate.base import Evaluate, Evaluation, Status, not_ok
+from search_spaces.base import Architecture, SearchSpace
+
+
+class _Worker:
+    """Runs inside a Ray actor: one evaluator, its own threads."""
+
+    def __init__(self, make_evaluate: Callable[[], Evaluate], threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._evaluate = make_evaluate()
+
+    def judge(self, student: Architecture) -> Evaluation:
+        return self._evaluate([student])[0]
+
+
+@final
+class RayPool:
+    """See `ray_pool`. `close()` ends the workers (and Ray, where the pool started it)."""
+
+    def __init__(
+        self, make_evaluate: Callable[[], Evaluate], workers: int, threads: int, space: SearchSpace | None
+    ) -> None:
+        import ray
+
+        self._space = space
+        self._owns_ray = not ray.is_initialized()
+        if self._owns_ray:
+            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        # A worker that the system killed comes back; the student that killed it is not tried again.
+        actor = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=0)(_Worker)
+        shared = ray.put(make_evaluate)
+        self._workers: list[Any] = [actor.remote(shared, threads) for _ in range(workers)]
+
+    def __call__(self, students: Sequence[Architecture]) -> list[Evaluation]:
+        """One evaluation each, in the same order; every worker takes the next student as soon as it is free."""
+        import ray
+
+        waiting = list(enumerate(students))[::-1]
+        running: dict[Any, tuple[int, Any]] = {}
+        results: dict[int, Evaluation] = {}
+        free = list(self._workers)
+        while waiting or running:
+            while waiting and free:
+                index, student = waiting.pop()
+                worker = free.pop()
+                running[worker.judge.remote(student)] = (index, worker)
+            (done, *_), _ = ray.wait(list(running), num_returns=1)
+            index, worker = running.pop(done)
+            free.append(worker)
+            results[index] = self._result(done, students[index])
+        return [results[index] for index in range(len(students))]
+
+    def _result(self, done: Any, student: Architecture) -> Evaluation:
+        import ray
+        from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+
+        try:
+            evaluation: Evaluation = ray.get(done)
+        except RayTaskError as error:
+            # An error inside the evaluator is a bug there: it is raised here as it would be without workers.
+            raise error.cause from error
+        except (RayActorError, OutOfMemoryError) as error:
+            reason = f"the worker died while judging it, most likely out of memory: {error}"
+            if self._space is None:
+                raise RuntimeError(
+                    f"student {student.fingerprint}: {reason}. Use fewer workers, or pass space= to ray_pool so that"
+                    " such a student is recorded as FAILED"
+                ) from error
+            cost = self._space.cost(student)
+            return not_ok(Status.FAILED, reason, student, cost, seconds=0.0, seed=0, fidelity="ray worker died")
+        return evaluation
+
+    def close(self) -> None:
+        """Ends the workers; the pool cannot be used afterwards."""
+        import ray
+
+        for worker in self._workers:
+            ray.kill(worker)
+        self._workers = []
+        if self._owns_ray:
+            ray.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def ray_pool(
+    make_evaluate: Callable[[], Evaluate],
+    *,
+    workers: int,
+    threads: int | None = None,
+    space: SearchSpace | None = None,
+) -> RayPool:
+    """Spreads every batch over `workers` local processes, each with an evaluator of its own.
+
+    A student's judgement depends on the run's seed and the student alone, so at equal `threads` the results are those
+    of the evaluator itself, bit for bit.
+
+    Args:
+        make_evaluate: called once in every worker; it and what it holds travel there, so it must be serialisable.
+        workers: number of processes.
+        threads: of torch in each; the machine's cores over `workers` by default.
+        space: the students' space; with it a student whose worker was killed is recorded as FAILED.
+
+    Raises:
+        ValueError: fewer than one worker or thread.
+    """
+    each = max(1, (os.cpu_count() or 1) // max(1, workers)) if threads is None else threads
+    if workers < 1 or each < 1:
+        raise ValueError(f"ray_pool needs one worker and one thread at least; got workers={workers}, threads={each}")
+    return RayPool(make_evaluate, workers, each, space)

@@ -1,0 +1,179 @@
+"""From an evaluation to the number that a policy learns from: pure functions, and one record that applies them.
+
+Ashok, Rhinehart, Beainy, Kitani: "N2N Learning", ICLR 2018.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, final
+
+from n2n.evaluate.base import Evaluation, Status
+from search_spaces.base import Cost
+
+DEGENERATE: Final = -1.0
+"""The reward of a student that could not be judged or is not smaller than the teacher."""
+
+_SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
+
+
+def compression(parameters: float, teacher_parameters: float) -> float:
+    """`C = 1 - S/T`: 0 for the teacher's size, towards 1 for nothing, negative for a student larger than the teacher.
+
+    Raises:
+        ValueError: the teacher has no parameters.
+    """
+    if teacher_parameters <= 0:
+        raise ValueError(f"a teacher has parameters; got {teacher_parameters}")
+    return 1 - parameters / teacher_parameters
+
+
+def n2n_reward(accuracy: float, parameters: float, *, teacher_accuracy: float, teacher_parameters: float) -> float:
+    """`R = C (2 - C) A / A_T`, or -1 where the student is not smaller than the teacher.
+
+    In {-1} and [0, 1/A_T]. At the teacher's accuracy it is .75 at 2x, .96 at 5x and .99 at 10x compression; halving the
+    accuracy halves it.
+
+    Raises:
+        ValueError: the teacher's accuracy is not above 0.
+    """
+    if teacher_accuracy <= 0:
+        raise ValueError(f"the teacher's accuracy must be above 0; got {teacher_accuracy}: is the teacher trained?")
+    c = compression(parameters, teacher_parameters)
+    if c <= 0:
+        return DEGENERATE
+    return c * (2 - c) * accuracy / teacher_accuracy
+
+
+def constrained(reward: float, violation: bool, iteration: int, horizon: int = 15, power: int = 4) -> float:
+    """`R' = (eps - 1) + eps R` while a constraint is violated, `R` otherwise; `eps = max(0, 1 - t/horizon)^power`.
+
+    The penalty hardens with iteration t: at t = 0 it is `R' = R`, from `horizon` on `R' = -1`. In between R' lies
+    between -1 and R; R = -1 is a fixed point.
+    """
+    if not violation:
+        return reward
+    epsilon = max(0.0, 1 - iteration / horizon) ** power
+    return (epsilon - 1) + epsilon * reward
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a student may cost at most; None leaves that cost free.
+
+    Attributes:
+        max_parameters: number of parameters.
+        max_macs: multiply-accumulates for one example.
+        max_latency_ms: median latency for one example, in ms.
+    """
+
+    max_parameters: float | None = None
+    max_macs: float | None = None
+    max_latency_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses what nothing can meet.
+
+        Raises:
+            ValueError: a limit that is not above 0.
+        """
+        for name in ("max_parameters", "max_macs", "max_latency_ms"):
+            limit = getattr(self, name)
+            if limit is not None and not limit > 0:
+                raise ValueError(f"budget: {name} must be above 0, or None for no limit; got {limit}")
+
+    def violations(self, evaluation: Evaluation) -> list[str]:
+        """What of the budget a judged student breaks, in words; empty where it keeps to it."""
+        found = self._cost_violations(evaluation.parameters, evaluation.macs)
+        limit, latency = self.max_latency_ms, evaluation.latency_ms
+        if limit is not None and latency is None:
+            found.append(f"the latency was not measured, {limit:g} ms allowed")
+        elif limit is not None and latency is not None and latency > limit:
+            found.append(f"{latency:.3g} ms, {limit:g} ms allowed")
+        return found
+
+    def refusal(self, cost: Cost) -> str:
+        """The violations that are known without training, in one line; "" where there are none."""
+        found = self._cost_violations(cost.parameters, cost.macs)
+        return f"over the budget: {'; '.join(found)}" if found else ""
+
+    def _cost_violations(self, parameters: int, macs: int) -> list[str]:
+        pairs = ((parameters, self.max_parameters, "parameters"), (macs, self.max_macs, "MACs"))
+        return [
+            f"{value:,} {name}, {limit:,.0f} allowed"
+            for value, limit, name in pairs
+            if limit is not None and value > limit
+        ]
+
+
+def parse_budget(value: str | float | None, teacher_value: float) -> float | None:
+    """A limit as a number: "20%" is a share of the teacher's value, "1.5M", "200k" and 2e8 are numbers, None is none.
+
+    Raises:
+        ValueError: not readable, not above 0, or a bare fraction, which might mean either.
+    """
+    if value is None:
+        return None
+    limit = _number(value, teacher_value)
+    if not (math.isfinite(limit) and limit > 0):
+        raise ValueError(f"a budget must be above 0 and finite; got {value!r}")
+    if limit < 1 and not str(value).strip().endswith("%"):
+        raise ValueError(f"budget {value!r} is below 1; for a share of the teacher write '{limit * 100:g}%'")
+    return limit
+
+
+def _number(value: str | float, teacher_value: float) -> float:
+    text = str(value).strip()
+    scale = 1.0
+    if text.endswith("%"):
+        text, scale = text[:-1], teacher_value / 100
+    elif text[-1:] in _SUFFIXES:
+        text, scale = text[:-1], _SUFFIXES[text[-1]]
+    try:
+        return float(text) * scale
+    except ValueError as error:
+        raise ValueError(f"budget {value!r} is not a number; write e.g. '20%', '200k', '1.5M' or 2e8") from error
+
+
+@final
+@dataclass(frozen=True)
+class Reward:
+    """The reward of an evaluation, in {-1} and (-1, 1/A_T]; see `make_reward`."""
+
+    teacher_accuracy: float
+    teacher_parameters: int
+    budget: Budget
+    horizon: int = 15
+    power: int = 4
+
+    def __call__(self, evaluation: Evaluation, iteration: int = 0) -> float:
+        """-1 where the student is not OK or not smaller than the teacher, else the (constrained) reward."""
+        if evaluation.status is not Status.OK or evaluation.accuracy is None:
+            return DEGENERATE
+        reward = n2n_reward(
+            evaluation.accuracy,
+            evaluation.parameters,
+            teacher_accuracy=self.teacher_accuracy,
+            teacher_parameters=self.teacher_parameters,
+        )
+        return constrained(reward, bool(self.budget.violations(evaluation)), iteration, self.horizon, self.power)
+
+
+def make_reward(
+    *,
+    teacher_accuracy: float,
+    teacher_parameters: int,
+    budget: Budget | None = None,
+    horizon: int = 15,
+    power: int = 4,
+) -> Reward:
+    """The paper's reward against one teacher, with the annealed penalty where a budget is broken.
+
+    Raises:
+        ValueError: a teacher without accuracy or parameters, or a horizon or power below 1.
+    """
+    if horizon < 1 or power < 1:
+        raise ValueError(f"reward: horizon and power must be 1 or more; got {horizon} and {power}")
+    n2n_reward(1.0, 1.0, teacher_accuracy=teacher_accuracy, teacher_parameters=teacher_parameters)
+    return Reward(teacher_accuracy, teacher_parameters, budget if budget is not None else Budget(), horizon, power)
