@@ -2,6 +2,7 @@
 
 from n2n.data.augment import Augmentation, augment
 from n2n.data.base import Data, Split, TrainingData
+from n2n.data.datasets import from_dataset
 from n2n.data.errors import DataError
 from n2n.data.prepare import example_inputs, prepare
 from n2n.data.registry import DATA, load
@@ -16,6 +17,7 @@ __all__ = [
     "TrainingData",
     "augment",
     "example_inputs",
+    "from_dataset",
     "from_tensors",
     "load",
     "prepare",

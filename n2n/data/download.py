@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
-import tempfile
-import urllib.error
+import tarfile
 import urllib.request
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from n2n.data.errors import DataError
 class Source:
     """A published data set: `folder` below the data folder, `base_url` and the md5 of each file to fetch.
 
-    `sentinels` are files of which any one (plain or with .gz) shows that a folder holds the data set.
+    `sentinels` are files of which any one (plain or with .gz) shows that a folder holds the data set; `archive` says
+    that what is fetched is a tar file of them.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Source:
     base_url: str
     md5: tuple[tuple[str, str], ...]
     sentinels: tuple[str, ...]
+    archive: bool = False
 
 
 MNIST = Source(
@@ -52,26 +54,49 @@ FASHION_MNIST = Source(
     ),
     sentinels=("train-images-idx3-ubyte", "t10k-images-idx3-ubyte"),
 )
+CIFAR_10 = Source(
+    name="cifar-10",
+    folder="cifar-10-batches-bin",
+    base_url="https://www.cs.toronto.edu/~kriz/",
+    md5=(("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),),
+    sentinels=("test_batch.bin", *(f"data_batch_{number}.bin" for number in range(1, 6))),
+    archive=True,
+)
+CIFAR_100 = Source(
+    name="cifar-100",
+    folder="cifar-100-binary",
+    base_url="https://www.cs.toronto.edu/~kriz/",
+    md5=(("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8"),),
+    sentinels=("train.bin", "test.bin"),
+    archive=True,
+)
+
+
+SOURCES = (MNIST, FASHION_MNIST, CIFAR_10, CIFAR_100)
 
 
 def folder_of(source: Source, data_dir: Path | None, *, download: bool) -> Path:
     """The folder with the files of a source: `data_dir`/folder, `data_dir` itself, or a download into the former.
 
+    Of a source of single files (no archive) those that are missing in the folder are fetched.
+
     Raises:
         DataError: it is in neither place and `download` is off or fails.
     """
     root = data_dir if data_dir is not None else default_data_dir()
-    for folder in (root / source.folder, root):
-        if _holds(folder, source):
-            return folder
-    if not download:
+    # MNIST and Fashion-MNIST share their file names: a folder that is named for another source is not this one.
+    another = root.name in {other.folder for other in SOURCES if other.folder != source.folder}
+    places = (root / source.folder,) if another else (root / source.folder, root)
+    found = next((folder for folder in places if _holds(folder, source)), None)
+    if found is None and not download:
         raise DataError(
-            f"{source.name}: no file {source.sentinels[0]} in {root / source.folder} or {root}; give the folder that "
+            f"{source.name}: no file {source.sentinels[0]} in {' or '.join(map(str, places))}; give the folder that "
             "holds it with --data-dir, or allow the download"
         )
-    for name, digest in source.md5:
-        fetch(source.base_url + name, root / source.folder / name, md5=digest)
-    return root / source.folder
+    folder = found or places[0]
+    if download and not (found and source.archive):
+        _complete(source, folder)
+    return folder
 
 
 def default_data_dir() -> Path:
@@ -89,27 +114,67 @@ def fetch(url: str, path: Path, *, md5: str, timeout: float = 30.0) -> Path:
     """
     if path.is_file() and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == md5:
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.md5(usedforsecurity=False)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(handle, "wb") as out, urllib.request.urlopen(url, timeout=timeout) as answer:
-            while chunk := answer.read(1 << 20):
-                digest.update(chunk)
-                out.write(chunk)
-        if digest.hexdigest() != md5:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found = _receive(url, part, timeout)
+        if found != md5:
             raise DataError(
-                f"{url}: expected a file with md5 {md5}, found {digest.hexdigest()}; nothing was kept, try again or "
-                f"put the published file at {path}"
+                f"{url}: expected a file with md5 {md5}, found {found}; nothing was kept, try again or put the "
+                f"published file at {path}"
             )
-        os.replace(temporary, path)
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        os.replace(part, path)
+    except (OSError, http.client.HTTPException) as error:
         raise DataError(
             f"{url}: the download failed ({error}); put the file at {path} yourself or give its folder with --data-dir"
         ) from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
     return path
+
+
+def unpack(path: Path) -> None:
+    """Write the files of a tar archive beside it, without their folders; none has its name before all are whole.
+
+    Raises:
+        DataError: the archive is damaged.
+    """
+    parts: list[tuple[Path, Path]] = []
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                content = archive.extractfile(member) if member.isfile() else None
+                if content is not None:
+                    final = path.parent / Path(member.name).name
+                    parts.append((final.with_name(f"{final.name}.part"), final))
+                    parts[-1][0].write_bytes(content.read())
+        for part, final in parts:
+            os.replace(part, final)
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: a damaged archive ({error}); remove it and fetch it again") from error
+    finally:
+        for part, _ in parts:
+            part.unlink(missing_ok=True)
+
+
+def _complete(source: Source, folder: Path) -> None:
+    for name, digest in source.md5:
+        path = folder / name
+        if source.archive:
+            unpack(fetch(source.base_url + name, path, md5=digest))
+            path.unlink()
+        elif not (path.is_file() or path.with_suffix("").is_file()):
+            fetch(source.base_url + name, path, md5=digest)
+
+
+def _receive(url: str, path: Path, timeout: float) -> str:
+    """Write what `url` answers to `path`; its md5."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("wb") as out, urllib.request.urlopen(url, timeout=timeout) as answer:
+        while chunk := answer.read(1 << 20):
+            digest.update(chunk)
+            out.write(chunk)
+    return digest.hexdigest()
 
 
 def _holds(folder: Path, source: Source) -> bool:

@@ -1,12 +1,17 @@
-"""The data sets by name."""
+"""The data sets by name, and the one door to every source."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Protocol
 
+from n2n.data.arrays import load_npz
 from n2n.data.base import Data
+from n2n.data.cifar import cifar10, cifar100
+from n2n.data.datasets import load_function
+from n2n.data.digits import digits
 from n2n.data.errors import DataError
+from n2n.data.folders import load_folder
 from n2n.data.idx import fashion_mnist, mnist
 
 
@@ -17,8 +22,11 @@ class Loader(Protocol):
 
 
 DATA: dict[str, Loader] = {
+    "digits": digits,
     "mnist": mnist,
     "fashion-mnist": fashion_mnist,
+    "cifar-10": cifar10,
+    "cifar-100": cifar100,
 }
 
 
@@ -30,13 +38,28 @@ def load(
     seed: int = 0,
     download: bool = True,
 ) -> Data:
-    """The data of a name of `DATA`.
+    """The data of a name of `DATA`, of a `.npz` file, of an image folder, or of a function `module:function`.
+
+    `data_dir` holds the files of a named data set, itself or in a folder of that name; without it they are looked for,
+    and downloaded to, the user's cache. `validation` is the share of the train images, drawn by `seed`, that a search
+    compares students on. A teacher must have been trained with the same `seed` and `validation`, or it has seen some of
+    the validation images.
 
     Raises:
-        DataError: unknown name, or whatever is wrong with the data.
+        DataError: unknown name, no such path, or whatever is wrong with the data.
     """
     folder = Path(data_dir) if data_dir is not None else None
     name = str(source)
     if name in DATA:
         return DATA[name](data_dir=folder, validation=validation, seed=seed, download=download)
-    raise DataError(f"unknown data {name!r}; the names are {', '.join(DATA)}")
+    path = Path(source)
+    if path.suffix == ".npz":
+        return load_npz(path, validation=validation, seed=seed)
+    if path.is_dir():
+        return load_folder(path, validation=validation, seed=seed)
+    if ":" in name:
+        return load_function(name, data_dir=folder, validation=validation, seed=seed)
+    raise DataError(
+        f"unknown data {name!r}; expected one of {', '.join(DATA)}, a .npz file, an existing image folder or "
+        "module:function"
+    )

@@ -1,5 +1,18 @@
 """Built-in teachers, and the measuring of any network."""
 
+from n2n.networks.count import macs, parameters, size_mb
+from n2n.networks.latency import Latency, latency
 from n2n.networks.teachers import TEACHERS, build_teacher, build_teacher_for
+from n2n.networks.untouched import untouched
 
-__all__ = ["TEACHERS", "build_teacher", "build_teacher_for"]
+__all__ = [
+    "TEACHERS",
+    "Latency",
+    "build_teacher",
+    "build_teacher_for",
+    "latency",
+    "macs",
+    "parameters",
+    "size_mb",
+    "untouched",
+]
