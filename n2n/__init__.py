@@ -1,1 +1,13 @@
-"""N2N: finds small networks that keep the accuracy of a trained one."""
+"""N2N: finds small networks that keep the accuracy of a trained one.
+
+`n2n.search(network, example_inputs, data, out=...)` does the whole job. `n2n.search` is that function; the rooms are
+imported by their full names, as in `from n2n.search.store import read_records`.
+"""
+
+from n2n.main_job import SearchResult
+from n2n.main_job import search as search
+from n2n.policies import load_policy
+from n2n.search.artefacts import load_student, save_student
+from n2n.search.finish import distill_student
+
+__all__ = ["SearchResult", "distill_student", "load_policy", "load_student", "save_student", "search"]

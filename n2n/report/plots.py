@@ -1,0 +1,88 @@
+"""The two pictures of a run: every judged student with the front, and the rewards over time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from n2n.evaluate.base import Status
+from n2n.search.files import write_with
+from n2n.search.front import front
+from n2n.search.store import Record
+
+
+def plot_front(path: Path, records: Sequence[Record], result: Mapping[str, Any]) -> None:
+    """Validation accuracy against parameters: the judged students, their front, the finished ones and the teacher."""
+    judged = [one.evaluation for one in records if one.evaluation.status is Status.OK]
+    best = front(judged)
+    teacher = result["teacher"]["figures"]
+
+    def draw(axes: Any) -> None:
+        axes.scatter(
+            [(one.parameters or 0) / 1e6 for one in judged],
+            [100 * (one.accuracy or 0) for one in judged],
+            s=12,
+            color="0.6",
+            label="judged (quick distillation)",
+        )
+        axes.step(
+            [(one.parameters or 0) / 1e6 for one in best],
+            [100 * (one.accuracy or 0) for one in best],
+            where="post",
+            color="C0",
+            label="front",
+        )
+        finished = [student["figures"] for student in result["students"]]
+        axes.scatter(
+            [one["parameters"] / 1e6 for one in finished],
+            [100 * one["validation_accuracy"] for one in finished],
+            marker="*",
+            s=90,
+            color="C3",
+            label="finished students",
+        )
+        axes.scatter(
+            [teacher["parameters"] / 1e6],
+            [100 * teacher["validation_accuracy"]],
+            marker="s",
+            color="k",
+            label="teacher",
+        )
+        axes.set_xscale("log")
+        axes.set_xlabel("parameters (M)")
+        axes.set_ylabel("validation accuracy (%)")
+        axes.legend(fontsize="small")
+
+    _figure(path, draw)
+
+
+def plot_reward(path: Path, records: Sequence[Record]) -> None:
+    """The reward of every student in the order of judging, and the best so far in each stage."""
+
+    def draw(axes: Any) -> None:
+        start = 0
+        for number, stage in enumerate(dict.fromkeys(one.stage for one in records)):
+            rewards = [one.reward for one in records if one.stage == stage]
+            at = range(start, start + len(rewards))
+            best = [max(rewards[: index + 1]) for index in range(len(rewards))]
+            axes.scatter(at, rewards, s=10, color=f"C{number}", alpha=0.5)
+            axes.step(at, best, where="post", color=f"C{number}", label=f"{stage}, best so far")
+            start += len(rewards)
+        axes.set_xlabel("students, in the order of judging")
+        axes.set_ylabel("reward")
+        if start:
+            axes.legend(fontsize="small")
+
+    _figure(path, draw)
+
+
+def _figure(path: Path, draw: Callable[[Any], None]) -> None:
+    """Draws into a file without a display; matplotlib's global state is not touched."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    draw(figure.subplots())
+    write_with(path, lambda temporary: figure.savefig(temporary, dpi=130, format="png"))

@@ -1,0 +1,84 @@
+"""Teacher against students, as rows, as Markdown and as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+HEADER = (
+    "network",
+    "test accuracy",
+    "validation accuracy",
+    "parameters",
+    "compression",
+    "MACs",
+    "latency (median, IQR)",
+    "size",
+)
+
+
+def millions(count: int) -> str:
+    """A number of parameters in M, three significant digits: 272474 is "0.272 M"."""
+    return f"{significant(count / 1e6)} M"
+
+
+def mac_text(count: int) -> str:
+    """MACs in M, or in G from a thousand M: 40813184 is "40.8 M"."""
+    return f"{significant(count / 1e9)} G" if count >= 1e9 else f"{significant(count / 1e6)} M"
+
+
+def significant(value: float) -> str:
+    """Three significant digits without an exponent, for values of 0 and more."""
+    if value == 0:
+        return "0"
+    digits = 0
+    while value * 10**digits < 100 and digits < 9:
+        digits += 1
+    return f"{value:.{digits}f}"
+
+
+def compression_text(teacher: int, student: int) -> str:
+    """How many times fewer, T / S, as "8.3x"."""
+    return f"{teacher / student:.1f}x" if student else "-"
+
+
+def figures_table(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The rows under `HEADER`, the teacher first, from what `result.json` holds."""
+    teacher = result["teacher"]["figures"]
+    rows = [_row(f"teacher ({result['teacher']['name']})", teacher, teacher)]
+    for student in result["students"]:
+        missed = "" if not student["violations"] else " (over budget)"
+        rows.append(_row(f"student {student['rank']}{missed}", student["figures"], teacher))
+    return rows
+
+
+def _row(name: str, figures: Mapping[str, Any], teacher: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        name,
+        f"{figures['test_accuracy']:.2%}",
+        f"{figures['validation_accuracy']:.2%}",
+        millions(figures["parameters"]),
+        compression_text(teacher["parameters"], figures["parameters"]),
+        mac_text(figures["macs"]),
+        f"{figures['latency_ms']:.3f} ms ({figures['latency_iqr_ms']:.3f})",
+        f"{significant(figures['size_mb'])} MB",
+    )
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def console_table(result: Mapping[str, Any]) -> Table:
+    """The figures as a rich table."""
+    table = Table(title="teacher against students")
+    for name in HEADER:
+        table.add_column(name, justify="left" if name == "network" else "right")
+    for row in figures_table(result):
+        table.add_row(*row)
+    return table

@@ -1,0 +1,130 @@
+"""`report.md` with its plots, from the files of a run folder alone, so that it can be written again at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from n2n.evaluate.base import Status
+from n2n.report.plots import plot_front, plot_reward
+from n2n.report.tables import HEADER, figures_table, mac_text, markdown, millions
+from n2n.search.files import read_json, write_text
+from n2n.search.front import front
+from n2n.search.store import Record, first_judgements, read_records
+
+FRONT_ROWS = 12
+"""Rows of the front that the page shows; `front.csv` has them all."""
+
+
+def write_report(run_folder: str | Path) -> Path:
+    """Writes `report.md`, `front.png` and `reward.png` into a run folder and returns the page's path.
+
+    Raises:
+        ArtefactError: a file of the run is missing or damaged.
+        WriteError: the file system refused.
+    """
+    folder = Path(run_folder)
+    config, result = read_json(folder / "config.json"), read_json(folder / "result.json")
+    environment, records = read_json(folder / "environment.json"), read_records(folder)
+    plot_front(folder / "front.png", records, result)
+    plot_reward(folder / "reward.png", records)
+    page = folder / "report.md"
+    write_text(page, report_text(folder.name, config, environment, result, records))
+    return page
+
+
+def report_text(
+    name: str,
+    config: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    result: Mapping[str, Any],
+    records: Sequence[Record],
+) -> str:
+    """The page as Markdown."""
+    parts = [
+        f"# Run {name}",
+        markdown(HEADER, figures_table(result)),
+        _reading(result, environment),
+        _notes(result),
+        "## Front\n\n" + _front(records) + "\n\n![front](front.png)",
+        "## Search\n\n" + _stages(result, records) + "\n\n![reward](reward.png)",
+        "## Configuration\n\n" + markdown(("option", "value"), [(key, f"`{value}`") for key, value in config.items()]),
+        "## Environment\n\n" + markdown(("what", "value"), [(key, f"`{value}`") for key, value in environment.items()]),
+        _next(result),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _reading(result: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+    data, teacher = result["data"], result["teacher"]["figures"]
+    return (
+        f"Data: {data['name']} ({data['train']:,} train, {data['validation']:,} validation, {data['test']:,} test "
+        f"images, {data['classes']} classes). The search saw train and validation; the test split was opened once, for "
+        "this table. Parameters are counted, MACs are multiply-accumulates of one example; latency is of one example on "
+        f"{teacher['threads']} thread(s) of {environment['cpu'] or 'this processor'}, median with the interquartile "
+        "range in brackets; size is the weights."
+    )
+
+
+def _notes(result: Mapping[str, Any]) -> str:
+    notes = [*result["notes"], *result["data"]["notes"]]
+    return "## Notes\n\n" + "\n".join(f"- {note}" for note in notes) if notes else ""
+
+
+def _front(records: Sequence[Record]) -> str:
+    judged = [one.evaluation for one in records if one.evaluation.status is Status.OK]
+    best = front(judged)
+    if not best:
+        return "No student could be judged."
+    step = max(1, -(-len(best) // FRONT_ROWS))
+    rows = [
+        (one.fingerprint[:12], f"{one.accuracy or 0:.2%}", millions(one.parameters or 0), mac_text(one.macs or 0))
+        for one in best[::-1][::step]
+    ]
+    table = markdown(("student", "quick validation accuracy", "parameters", "MACs"), rows)
+    return f"{len(best)} students on the front of accuracy against parameters (all in `front.csv`):\n\n{table}"
+
+
+def _stages(result: Mapping[str, Any], records: Sequence[Record]) -> str:
+    rows = []
+    for stage in result["stages"]:
+        mine = [one for one in records if one.stage == stage["name"]]
+        failed = [one for one in first_judgements(mine) if one.evaluation.status is not Status.OK]
+        rows.append(
+            (
+                stage["name"],
+                stage["num_decisions"],
+                stage["evaluations"],
+                stage["hits"],
+                len(failed),
+                f"{max((one.reward for one in mine), default=float('nan')):.3f}",
+                f"{stage['seconds']:.1f} s",
+                stage["stopped"],
+            )
+        )
+    header = ("stage", "decisions", "judged", "repeats", "failed", "best reward", "wall time", "stopped by")
+    reasons = [one for one in records if one.evaluation.status is not Status.OK and not one.cached]
+    text = markdown(header, rows)
+    text += (
+        f"\n\nThe loop took {result['seconds']:.1f} s, of which {result['overhead']:.1%} was not evaluation; "
+        f"the long distillation and the measuring took {result['finish_seconds']:.1f} s."
+    )
+    if reasons:
+        text += "\n\nStudents that could not be judged, the first five:\n\n"
+        text += "\n".join(f"- `{one.evaluation.fingerprint[:12]}`: {one.evaluation.reason}" for one in reasons[:5])
+    return text
+
+
+def _next(result: Mapping[str, Any]) -> str:
+    lines = ["## What to look at next", "", "```sh"]
+    if result["students"]:
+        best = result["students"][0]["folder"]
+        lines.append(f"n2n evaluate {best}      # from this folder: the best student, measured again")
+    lines += [
+        "n2n report .                 # this page again, from the files here",
+        "n2n policy show policies     # what the agent learned; `n2n search --policy` starts from it",
+        "sqlite3 evaluations.sqlite 'select stage, accuracy, parameters, reward from evaluations order by reward desc'",
+        "```",
+    ]
+    return "\n".join(lines)

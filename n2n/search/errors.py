@@ -1,0 +1,19 @@
+"""What a search refuses, and what it warns of."""
+
+from __future__ import annotations
+
+
+class SearchError(ValueError):
+    """A search cannot start as asked; the message says what to change."""
+
+
+class ArtefactError(ValueError):
+    """A file of a run or of a student is missing, damaged or of another network."""
+
+
+class WriteError(OSError):
+    """A file could not be written; what stood there before is as it was."""
+
+
+class ChanceLevelWarning(UserWarning):
+    """The teacher is no better than guessing, so there is little to distil."""

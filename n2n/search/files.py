@@ -1,0 +1,161 @@
+"""Writing files so that a reader never meets half of one: to a temporary name, then `os.replace`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
+
+from n2n.search.errors import ArtefactError, WriteError
+
+RUN_MARK = "config.json"
+"""The file that every run folder has."""
+
+OWN_NAMES = (
+    "config.json",
+    "environment.json",
+    "evaluations.sqlite",
+    "evaluations.sqlite-journal",
+    "result.json",
+    "learning_curve.csv",
+    "front.csv",
+    "report.md",
+    "front.png",
+    "reward.png",
+    "run.log",
+)
+"""The plain files that a run writes; `force` clears these and the folders `students` and `policies`."""
+
+
+def write_with(path: Path, write: Callable[[Path], None]) -> None:
+    """Lets `write` fill a temporary file beside `path` and then puts it in place.
+
+    Raises:
+        WriteError: the file system refused (a full disk, say); `path` is as it was before.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise WriteError(
+            f"cannot write {path}: {error.strerror or error}. Free some space or choose another folder; "
+            "files written earlier are whole, and an older file of this name is untouched."
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes bytes in one step. Raises `WriteError`."""
+    write_with(path, lambda temporary: _fill(temporary, content))
+
+
+def _fill(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text in one step. Raises `WriteError`."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a value as readable JSON in one step. Raises `WriteError`."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=False) + "\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a header and rows in one step; None becomes an empty cell. Raises `WriteError`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
+    write_text(path, text.getvalue())
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes named tensors as safetensors in one step; shared memory is written twice. Raises `WriteError`."""
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    write_bytes(path, save(own))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        ArtefactError: no such file, or it is not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtefactError(f"{path} is missing; is {path.parent} the right folder?") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ArtefactError(
+            f"{path} is not JSON ({error}); it was damaged or edited: restore it or run again"
+        ) from error
+    if not isinstance(value, dict):
+        raise ArtefactError(f"{path} holds a JSON {type(value).__name__}, expected an object")
+    return value
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Reads the rows of a CSV file with a header. Raises `ArtefactError` where there is none."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError as error:
+        raise ArtefactError(f"{path} is missing; is {path.parent} the right folder?") from error
+
+
+def claim_folder(out: Path, *, force: bool) -> None:
+    """Makes the run folder; a folder that holds something is refused unless `force`.
+
+    With `force` only the names that a run writes are cleared; other files stay.
+
+    Raises:
+        ArtefactError: `out` is a file, or holds something and `force` is off.
+        WriteError: the folder cannot be made.
+    """
+    if out.exists() and not out.is_dir():
+        raise ArtefactError(f"{out} is a file; give a folder for the run")
+    if out.is_dir() and any(out.iterdir()):
+        if not force:
+            raise ArtefactError(
+                f"{out} is not empty; choose another folder, or say force=True (--force) to replace its run"
+            )
+        for name in OWN_NAMES:
+            (out / name).unlink(missing_ok=True)
+        for folder in ("students", "policies"):
+            _remove_tree(out / folder)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"cannot make the run folder {out}: {error.strerror or error}") from error
+
+
+def _remove_tree(folder: Path) -> None:
+    if not folder.is_dir():
+        return
+    for child in folder.iterdir():
+        if child.is_dir() and not child.is_symlink():
+            _remove_tree(child)
+        else:
+            child.unlink()
+    folder.rmdir()

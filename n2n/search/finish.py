@@ -1,0 +1,114 @@
+"""The end of a search: choose among the judged, distil at length, and look at the test split once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from n2n.data.base import Data, Split, TrainingData
+from n2n.distill.accuracy import accuracy
+from n2n.distill.fit import FitResult, fit
+from n2n.distill.recipe import full_recipe
+from n2n.distill.teacher import Teacher
+from n2n.evaluate.base import Evaluation, Status
+from n2n.networks import latency, macs, parameters, size_mb
+from n2n.reward import Budget
+from n2n.search.front import front
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is measured of a finished network, teacher or student.
+
+    Accuracies are in 0..1; `macs` are for one example; latency is the median and interquartile range of one example in
+    ms, on `threads` threads; `size_mb` is the weights in MB.
+    """
+
+    validation_accuracy: float
+    test_accuracy: float
+    parameters: int
+    macs: int
+    latency_ms: float
+    latency_iqr_ms: float
+    threads: int
+    size_mb: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A student chosen for the long distillation."""
+
+    evaluation: Evaluation
+    reward: float
+    violations: tuple[str, ...]
+
+
+def choose(
+    evaluations: Sequence[Evaluation], budget: Budget, reward: Callable[[Evaluation], float], finalists: int
+) -> tuple[Choice, ...]:
+    """The best students by reward among the front of those that meet the budget.
+
+    Where none meets it, the one with the fewest parameters on the front stands in, its violations named: it comes
+    closest on the quantity that every budget bounds.
+    """
+    judged = [one for one in evaluations if one.status is Status.OK]
+    meeting = [one for one in judged if not budget.violations(one)]
+    if not meeting:
+        return tuple(Choice(one, reward(one), tuple(budget.violations(one))) for one in front(judged)[:1])
+    unique = {one.fingerprint: one for one in (*front(meeting), *front(meeting, by="macs"))}
+    ranked = sorted(unique.values(), key=lambda one: (-reward(one), one.parameters or 0, one.fingerprint))
+    return tuple(Choice(one, reward(one), ()) for one in ranked[:finalists])
+
+
+def distill_student(
+    student: nn.Module,
+    teacher: Teacher,
+    training: TrainingData,
+    *,
+    epochs: float = 3.0,
+    objective: str = "kd",
+    seed: int = 0,
+    device: str = "cpu",
+    precision: str = "auto",
+    progress: Callable[[int, int, float], None] | None = None,
+) -> FitResult:
+    """Distils a student at length, in place: all training images, the teacher's outputs on the same view."""
+    recipe = full_recipe(epochs=epochs, objective=objective)
+    return fit(
+        student, training, recipe, teacher=teacher, seed=seed, device=device, precision=precision, progress=progress
+    )
+
+
+def measure(
+    network: nn.Module, example_inputs: Tensor, data: Data, *, device: str = "cpu", precision: str = "auto"
+) -> Figures:
+    """Measures a finished network on the validation and the test split; nothing of it is changed.
+
+    Args:
+        example_inputs: [1, ...], prepared; MACs and latency are for it.
+    """
+    training = data.training
+
+    def on(split: Split) -> float:
+        right, _ = accuracy(network, split, mean=training.mean, std=training.std, device=device, precision=precision)
+        return right
+
+    one = example_inputs[:1].to(device)
+    timing = latency(network, one)
+    return Figures(
+        validation_accuracy=on(training.validation),
+        test_accuracy=on(data.test),
+        parameters=parameters(network),
+        macs=macs(network, one),
+        latency_ms=timing.median_ms,
+        latency_iqr_ms=timing.iqr_ms,
+        threads=timing.threads,
+        size_mb=size_mb(network),
+    )

@@ -1,0 +1,89 @@
+"""Everything that a search is told, checked once at the door."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+from n2n.search.errors import SearchError
+
+BudgetValue = float | int | str
+Granularity = Literal["layer", "block"]
+IMPORTANCES = ("l1", "l2", "bn_scale", "taylor", "random")
+GRANULARITIES = ("layer", "block")
+DEFAULT_FACTORS = tuple(round(0.1 * step, 1) for step in range(1, 11))
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """The resolved configuration of a search; `config.json` is this record.
+
+    `evaluations` students are judged in all, the removal stage gets half; `seconds` bounds the whole call as far as it
+    can be foreseen, None for no bound; `final_epochs` is how long each of the `finalists` is distilled.
+
+    Raises:
+        SearchError: a value outside its range, or a name that does not exist; the valid ones are listed.
+    """
+
+    max_params: BudgetValue | None = None
+    max_macs: BudgetValue | None = None
+    max_latency_ms: float | None = None
+    evaluations: int = 60
+    seconds: float | None = None
+    seed: int = 0
+    agent: str = "reinforce"
+    removal: bool = True
+    shrinkage: bool = True
+    granularity: Granularity = "layer"
+    factors: tuple[float, ...] = DEFAULT_FACTORS
+    round_to: int = 1
+    rollouts: int = 5
+    steps: int = 60
+    objective: str = "kd"
+    final_epochs: float = 3.0
+    finalists: int = 2
+    importance: str = "l1"
+    inherit: bool = True
+    ignored_layers: tuple[str, ...] = ()
+    device: str = "cpu"
+    precision: str = "auto"
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("evaluations", "rollouts", "steps", "finalists", "round_to"):
+            if getattr(self, name) < 1:
+                raise SearchError(f"{name}={getattr(self, name)} must be at least 1")
+        if not (self.final_epochs > 0 and math.isfinite(self.final_epochs)):
+            raise SearchError(f"final_epochs={self.final_epochs} must be a positive number")
+        if self.seconds is not None and not self.seconds > 0:
+            raise SearchError(f"seconds={self.seconds} must be positive, or None for no limit")
+        if self.workers < 0:
+            raise SearchError(f"workers={self.workers} must be 0 (judge in this process) or more")
+        if not (self.removal or self.shrinkage):
+            raise SearchError("removal and shrinkage are both off: there is nothing to search; turn one on")
+        _one_of("importance", self.importance, IMPORTANCES)
+        _one_of("granularity", self.granularity, GRANULARITIES)
+        _check_factors(self.factors)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages in order; uniform width scaling has no removal (unless that is all that was asked for)."""
+        removal = self.removal and not (self.agent == "uniform" and self.shrinkage)
+        return ("removal",) * removal + ("shrinkage",) * self.shrinkage
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+def _one_of(what: str, value: str, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        raise SearchError(f"{what}={value!r} does not exist; choose one of {', '.join(valid)}")
+
+
+def _check_factors(factors: tuple[float, ...]) -> None:
+    ascending = all(a < b for a, b in pairwise(factors))
+    if not factors or not ascending or factors[0] <= 0 or factors[-1] != 1.0:
+        raise SearchError(f"factors={factors} must ascend within (0, 1] and end at 1.0, which keeps")

@@ -1,0 +1,100 @@
+"""Opening the spaces of the two stages, and what the smallest student in them costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from n2n.reward import Budget
+from n2n.search.artefacts import ForwardFn
+from n2n.search.errors import SearchError
+from n2n.search.options import SearchOptions
+from search_spaces.base import Architecture, Cost, SearchSpace, replay
+from search_spaces.layer_removal import layer_removal
+from search_spaces.layer_shrinkage import layer_shrinkage
+
+
+class Spaces(Protocol):
+    """Opens the space of a stage; a test can bring a small one."""
+
+    def removal(self) -> SearchSpace:
+        """The space over the teacher's layers."""
+        ...
+
+    def shrinkage(self, start: Architecture | None) -> SearchSpace:
+        """The space over the widths of a removal student, or of the teacher (None)."""
+        ...
+
+
+@dataclass(frozen=True)
+class TeacherSpaces:
+    """The two spaces over one teacher, as the options ask for them."""
+
+    network: nn.Module
+    example_inputs: Tensor
+    options: SearchOptions
+    forward_fn: ForwardFn | None = None
+
+    def removal(self) -> SearchSpace:
+        """The removal space."""
+        return layer_removal(self.network, self.example_inputs, granularity=self.options.granularity, **self._common())
+
+    def shrinkage(self, start: Architecture | None) -> SearchSpace:
+        """The shrinkage space of a student that removal left."""
+        return layer_shrinkage(
+            self.network,
+            self.example_inputs,
+            factors=self.options.factors,
+            round_to=self.options.round_to,
+            start=start,
+            **self._common(),
+        )
+
+    def _common(self) -> dict[str, Any]:
+        return {"ignored_layers": self.options.ignored_layers, "forward_fn": self.forward_fn}
+
+
+def smallest(space: SearchSpace) -> Architecture:
+    """The student of the lowest legal action at every decision."""
+    return space.student(replay(space, (0,) * space.num_decisions))
+
+
+def smallest_cost(spaces: Spaces, stages: tuple[str, ...]) -> Cost:
+    """What the smallest student costs that the stages can reach."""
+    start: Architecture | None = None
+    cost: Cost | None = None
+    if "removal" in stages:
+        removal = spaces.removal()
+        if removal.num_decisions:
+            start = smallest(removal)
+            cost = removal.cost(start)
+    if "shrinkage" in stages:
+        shrinkage = spaces.shrinkage(start)
+        if shrinkage.num_decisions:
+            cost = shrinkage.cost(smallest(shrinkage))
+    if cost is None:
+        raise SearchError(
+            f"the stages {' and '.join(stages)} find no layer that may change in this network: see "
+            "search_spaces.layer_removal(...).describe() for the reasons, and ignore fewer layers"
+        )
+    return cost
+
+
+def check_budget(budget: Budget, least: Cost, teacher: Cost) -> None:
+    """Refuses a budget that no student can meet.
+
+    Raises:
+        SearchError: with the feasible range.
+    """
+    pairs = (
+        ("max_params", budget.max_parameters, least.parameters, teacher.parameters),
+        ("max_macs", budget.max_macs, least.macs, teacher.macs),
+    )
+    for name, allowed, low, high in pairs:
+        if allowed is not None and allowed < low:
+            raise SearchError(
+                f"{name}={allowed:,.0f} is impossible: the smallest student of these stages has {low:,} "
+                f"({low / high:.2%} of the teacher's {high:,}); ask for {low:,} to {high:,}, or allow more to change"
+            )

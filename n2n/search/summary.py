@@ -1,0 +1,96 @@
+"""What a run writes about itself: `config.json` before it starts and `result.json` when it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from n2n.data.base import Data
+from n2n.evaluate.base import Evaluation
+from n2n.reward import Budget
+from n2n.search.conclude import Finish, StudentResult
+from n2n.search.finish import Choice, Figures
+from n2n.search.two_stage import Found
+
+FORMAT = 1
+
+
+def config_json(finish: Finish, policies: Collection[str]) -> dict[str, Any]:
+    """The resolved configuration; `policies` are the stages that start from a learned policy."""
+    name = finish.teacher_name
+    return {
+        **finish.options.to_json(),
+        "teacher": None if name is None else {"name": name.name, "kwargs": dict(name.kwargs)},
+        "teacher_fingerprint": finish.teacher.fingerprint,
+        "data": finish.data.name,
+        "data_fingerprint": finish.data.fingerprint,
+        "policies": sorted(policies),
+    }
+
+
+def result_json(
+    found: Found,
+    finish: Finish,
+    budget: Budget,
+    teacher: Figures,
+    students: Sequence[StudentResult],
+    notes: Sequence[str],
+    *,
+    finish_seconds: float,
+) -> dict[str, Any]:
+    """What the report is written from, besides the store."""
+    return {
+        "format": FORMAT,
+        "data": _data_json(finish.data),
+        "teacher": {"name": finish.teacher.name, "figures": teacher.to_json()},
+        "students": [student.to_json() for student in students],
+        "meets_budget": bool(students) and students[0].meets_budget,
+        "budget": asdict(budget),
+        "stages": [
+            {
+                "name": stage.name,
+                "num_decisions": stage.num_decisions,
+                "num_actions": stage.num_actions,
+                "evaluations": stage.evaluations,
+                "hits": stage.hits,
+                "seconds": stage.seconds,
+                "judging": stage.judging,
+                "stopped": stage.stopped,
+            }
+            for stage in found.stages
+        ],
+        "stopped": found.stopped,
+        "evaluations": found.evaluations,
+        "hits": found.hits,
+        "seconds": found.seconds,
+        "overhead": found.overhead,
+        "finish_seconds": finish_seconds,
+        "notes": list(notes),
+    }
+
+
+def _data_json(data: Data) -> dict[str, Any]:
+    return {
+        "name": data.name,
+        "fingerprint": data.fingerprint,
+        "classes": data.classes,
+        "train": len(data.train),
+        "validation": len(data.validation),
+        "test": len(data.test),
+        "notes": list(data.notes),
+    }
+
+
+def remarks(choices: Sequence[Choice], judged: Sequence[Evaluation], finish: Finish) -> list[str]:
+    """What a reader of the report must know first."""
+    notes = list(finish.teacher.notes)
+    if not choices:
+        notes.append(f"None of the {len(judged)} students could be judged; the reasons are below.")
+    notes += [
+        "No judged student meets the budget; the closest was distilled all the same "
+        f"({'; '.join(choice.violations)}). Allow more evaluations, or a larger budget."
+        for choice in choices
+        if choice.violations
+    ]
+    return notes

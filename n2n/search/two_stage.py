@@ -1,0 +1,201 @@
+"""The search loop: removal on the teacher, then shrinkage on the best student that removal left.
+
+The teacher stays the distiller and the baseline throughout: the evaluators that are passed in hold it, and the
+shrinkage space still takes its weights from it. Reports, policies on disk and the test split belong to `n2n.main_job`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from n2n.agents.base import Agent
+from n2n.evaluate.base import Evaluate, Evaluation, Status
+from n2n.reward import Budget
+from n2n.search.limits import Limits, limits
+from n2n.search.options import SearchOptions
+from n2n.search.progress import Display
+from n2n.search.spaces import Spaces, smallest
+from n2n.search.stage import StageResult, StageReward, run_stage
+from n2n.search.store import Record, Store
+from search_spaces.base import Architecture, Cost, SearchSpace
+
+STARTS_TRIED = 5
+"""How many of the best removal students are asked whether shrinkage could bring them under the budget."""
+LONGEST_RESERVE = 0.6
+"""The largest share of the time limit that is kept for the long distillation."""
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """What a stage is rewarded by.
+
+    `free` knows no budget; `bounded` adds the penalty that hardens with the iterations. Removal that shrinkage follows
+    is rewarded freely: its students need not meet the budget, their shrunk versions must.
+    """
+
+    free: StageReward
+    bounded: StageReward
+
+    def of(self, stage: str, stages: tuple[str, ...]) -> StageReward:
+        """The reward of a stage."""
+        return self.bounded if stage == stages[-1] else self.free
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the loop found: its stages in order, the space of each, the wall seconds, and why it ended."""
+
+    stages: tuple[StageResult, ...]
+    spaces: Mapping[str, SearchSpace]
+    seconds: float
+    stopped: str
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """The judgements of all stages, in order."""
+        return tuple(record for stage in self.stages for record in stage.records)
+
+    @property
+    def evaluations(self) -> int:
+        """Students judged, repeats not counted."""
+        return sum(stage.evaluations for stage in self.stages)
+
+    @property
+    def hits(self) -> int:
+        """Repeats that the cache answered."""
+        return sum(stage.hits for stage in self.stages)
+
+    @property
+    def judging(self) -> float:
+        """Seconds inside the evaluators."""
+        return sum(stage.judging for stage in self.stages)
+
+    @property
+    def overhead(self) -> float:
+        """The share of the wall time, in [0, 1], that was not spent in the evaluators."""
+        return max(0.0, 1.0 - self.judging / self.seconds) if self.seconds > 0 else 0.0
+
+
+def two_stage(
+    spaces: Spaces,
+    options: SearchOptions,
+    *,
+    open_judge: Callable[[SearchSpace], AbstractContextManager[Evaluate]],
+    make_agent: Callable[[str, SearchSpace], Agent],
+    rewards: Rewards,
+    budget: Budget,
+    out: Path,
+    display: Display,
+    finish_seconds: Callable[[float], float] = lambda mean_seconds: 0.0,
+) -> Found:
+    """Runs the stages and leaves `evaluations.sqlite` and `learning_curve.csv` in `out`.
+
+    Args:
+        open_judge: the judge of a space's students, open while its stage runs.
+        make_agent: the agent of a stage ("removal", "shrinkage") in its space.
+        finish_seconds: from the mean seconds of one judgement to what the rest of the run will take after the loop.
+    """
+    begun = time.perf_counter()
+    done: list[StageResult] = []
+    opened: dict[str, SearchSpace] = {}
+    plan = options.stages
+    interrupted = False
+    with Store(out / "evaluations.sqlite") as store:
+        for index, name in enumerate(plan):
+            try:
+                space = _open(name, spaces, done, opened, budget)
+                if space.num_decisions == 0:
+                    display.note(f"{name}: no decision to take in this network, stage left out")
+                    continue
+                opened[name] = space
+                stages_left = len(plan) - index
+                with open_judge(space) as evaluate:
+                    stage = run_stage(
+                        name,
+                        space,
+                        evaluate,
+                        rewards.of(name, plan),
+                        make_agent(name, space),
+                        rollouts=options.rollouts,
+                        limits=_share(options, done, stages_left, time.perf_counter() - begun),
+                        store=store,
+                        curve=out / "learning_curve.csv",
+                        display=display,
+                        reserve=_reserve(options, stages_left, finish_seconds),
+                    )
+                done.append(stage)
+                interrupted = stage.stopped == "interrupted"
+            except KeyboardInterrupt:
+                interrupted = True
+            if interrupted:
+                break
+    stopped = "interrupted" if interrupted else done[-1].stopped if done else "no decision"
+    return Found(tuple(done), opened, time.perf_counter() - begun, stopped)
+
+
+def _share(options: SearchOptions, done: list[StageResult], stages_left: int, elapsed: float) -> Limits:
+    """What is left, divided evenly among the stages that are left."""
+    left = max(0, options.evaluations - sum(stage.evaluations for stage in done))
+    seconds = None if options.seconds is None else max(0.0, (options.seconds - elapsed) / stages_left)
+    return limits(max(1, -(-left // stages_left)), seconds, options.rollouts)
+
+
+def _open(
+    name: str, spaces: Spaces, done: list[StageResult], opened: Mapping[str, SearchSpace], budget: Budget
+) -> SearchSpace:
+    if name == "removal":
+        return spaces.removal()
+    if not done:
+        return spaces.shrinkage(None)
+    return best_start(opened["removal"], [one.evaluation for one in by_reward(done[-1].records)], spaces, budget)
+
+
+def by_reward(records: tuple[Record, ...]) -> list[Record]:
+    """The records of students with status OK, best reward first, each student once."""
+    fine = {one.evaluation.fingerprint: one for one in records if one.evaluation.status is Status.OK}
+    return sorted(fine.values(), key=lambda one: (-one.reward, one.evaluation.fingerprint))
+
+
+def best_start(removal: SearchSpace, ranked: list[Evaluation], spaces: Spaces, budget: Budget) -> SearchSpace:
+    """The shrinkage space of the best removal student that shrinkage can bring under the budget.
+
+    Where none of the best can be brought there, the smallest student is the start; without any student, the teacher.
+    """
+    for one in ranked[:STARTS_TRIED]:
+        space = spaces.shrinkage(removal.from_json(one.architecture))
+        if within(space, budget):
+            return space
+    return spaces.shrinkage(_smallest_of(removal, ranked))
+
+
+def _smallest_of(removal: SearchSpace, ranked: list[Evaluation]) -> Architecture | None:
+    if not ranked:
+        return None
+    least = min(ranked, key=lambda one: one.parameters if one.parameters is not None else float("inf"))
+    return removal.from_json(least.architecture)
+
+
+def within(space: SearchSpace, budget: Budget) -> bool:
+    """Whether the smallest student of a space meets the budget on parameters and MACs."""
+    cost: Cost = space.cost(smallest(space)) if space.num_decisions else space.teacher_cost
+    return (budget.max_parameters is None or cost.parameters <= budget.max_parameters) and (
+        budget.max_macs is None or cost.macs <= budget.max_macs
+    )
+
+
+def _reserve(
+    options: SearchOptions, stages_left: int, finish_seconds: Callable[[float], float]
+) -> Callable[[float], float]:
+    """Seconds to keep: this stage's part of the finish, and the batch that would come next."""
+    if options.seconds is None:
+        return lambda mean_seconds: 0.0
+    most = LONGEST_RESERVE * options.seconds
+
+    def seconds(mean_seconds: float) -> float:
+        return min(most, finish_seconds(mean_seconds)) / stages_left + options.rollouts * mean_seconds
+
+    return seconds
