@@ -1,0 +1,203 @@
+"""Stage 2 of N2N: one factor for each group of channels (and for each kernel, where asked)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import lcm
+
+import numpy as np
+from torch import nn
+
+from search_spaces.base import Architecture, Draft, LayerRow, Mask, SpaceError
+from search_spaces.teacher.analysis import Reading, ignored, read
+from search_spaces.teacher.architecture import TeacherArchitecture
+from search_spaces.teacher.removal import can_change_kernel, shape_of
+from search_spaces.teacher.space import TeacherSpace
+from search_spaces.teacher.trace import ExampleInputs, ForwardFn
+
+FACTORS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+def layer_shrinkage(
+    network: nn.Module,
+    example_inputs: ExampleInputs,
+    *,
+    factors: Sequence[float] = FACTORS,
+    round_to: int = 1,
+    kernels: bool = False,
+    ignored_layers: Sequence[str | type[nn.Module]] = (),
+    forward_fn: ForwardFn | None = None,
+    start: Architecture | None = None,
+) -> LayerShrinkage:
+    """Open the space of widths over a teacher, or over one of its removal students.
+
+    Args:
+        network: the teacher; it is copied, never edited.
+        example_inputs: one batch as the network receives it: a tensor, a tuple or a dict.
+        factors: what a width may be multiplied by, ascending, the last 1.0.
+        round_to: widths are multiples of this (and of the number of groups of a grouped conv or norm).
+        kernels: decide about kernel sizes too: the odd size nearest to the factor times the teacher's.
+        ignored_layers: layers whose widths stay: names, shell-style patterns, or module types.
+        forward_fn: `(network, example_inputs) -> output`, where the network is not simply called.
+        start: a removal student of the same teacher that is shrunk instead of the whole teacher.
+
+    Raises:
+        SpaceError: the network cannot be read, nothing in it can shrink, or an argument is out of range.
+    """
+    reading = read(network, example_inputs, forward_fn=forward_fn)
+    return LayerShrinkage(
+        reading,
+        factors=tuple(factors),
+        round_to=round_to,
+        kernels=kernels,
+        kept=ignored(reading, ignored_layers),
+        start=start,
+    )
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One shrinkage decision: `options[a]` is the width or kernel of action `a`; `layers` carry its channels."""
+
+    name: str
+    target: str
+    options: tuple[int, ...]
+    layers: tuple[str, ...]
+    kernel: bool
+
+
+class LayerShrinkage(TeacherSpace):
+    """Action a multiplies a group's width by `factors[a]`; the last action keeps it."""
+
+    def __init__(
+        self,
+        reading: Reading,
+        *,
+        factors: tuple[float, ...],
+        round_to: int,
+        kernels: bool,
+        kept: frozenset[str],
+        start: Architecture | None,
+    ) -> None:
+        ascending = all(low < high for low, high in pairwise(factors))
+        if not factors or not ascending or factors[0] <= 0 or factors[-1] != 1.0:
+            raise SpaceError(f"factors: expected ascending numbers above 0 that end with 1.0, found {factors}")
+        if round_to < 1:
+            raise SpaceError(f"round_to: expected at least 1, found {round_to}")
+        base = start if start is not None else TeacherArchitecture(reading.fingerprint)
+        if not isinstance(base, TeacherArchitecture) or base.widths or base.kernels:
+            raise SpaceError("start: expected a removal student (no changed width or kernel) of the same teacher")
+        self._start = base
+        self._shape0 = shape_of(reading, base)
+        alive = tuple(layer for layer in reading.layers if layer.name not in self._shape0.removed)
+        super().__init__("layer_shrinkage", reading, alive, num_actions=len(factors))
+        self._factors, self._round_to, self._kept = factors, round_to, kept
+        self._reasons: dict[str, str] = {}
+        self._decisions = self._width_decisions() + (self._kernel_decisions() if kernels else ())
+        if not self._decisions:
+            reasons = "; ".join(f"{name} {reason}" for name, reason in list(self._reasons.items())[:6])
+            raise SpaceError(f"layer_shrinkage: nothing in {type(reading.network).__name__} can shrink ({reasons})")
+        self._memory: dict[tuple[int, ...], TeacherArchitecture] = {}
+
+    def _width_decisions(self) -> tuple[Decision, ...]:
+        decisions = []
+        for index, group in enumerate(self._shape0.plan.groups):
+            members = {*group.producers, *group.scales}
+            unit = lcm(self._round_to, group.blocks)
+            options = tuple(self._option(factor, group.width, unit) for factor in self._factors)
+            stay = sorted(members & self._kept)
+            reason = group.frozen or (f"holds {stay[0]}, which is ignored on request" if stay else "")
+            if not reason and len(set(options)) == 1:
+                reason = f"has {group.width} channels, too few for multiples of {unit}"
+            self._reasons[group.name] = reason
+            if not reason:
+                ends = self._shape0.plan.ends
+                touched = tuple(name for name in self._row if name in ends and ends[name].outgoing.group == index)
+                decisions.append(Decision(group.name, group.name, options, touched, kernel=False))
+        return tuple(decisions)
+
+    @staticmethod
+    def _option(factor: float, width: int, unit: int) -> int:
+        """The multiple of `unit` nearest to factor · width, at least one unit; the whole width for factor 1."""
+        if factor == 1.0:
+            return width
+        return min(width, max(unit, round(factor * width / unit) * unit))
+
+    def _kernel_decisions(self) -> tuple[Decision, ...]:
+        return tuple(
+            Decision(
+                f"{layer.name}.kernel",
+                layer.name,
+                tuple(max(1, 2 * round((factor * layer.kernel - 1) / 2) + 1) for factor in self._factors),
+                (layer.name,),
+                kernel=True,
+            )
+            for layer in self._layers
+            if can_change_kernel(layer) and layer.name not in self._kept
+        )
+
+    @property
+    def num_decisions(self) -> int:
+        """T: shrinkable groups, then kernels."""
+        return len(self._decisions)
+
+    def legal(self, draft: Draft) -> Mask:
+        """All factors [A] are legal for every group."""
+        if draft.cursor >= self.num_decisions:
+            raise SpaceError(f"{self.name}: the draft is finished, there is no decision {draft.cursor}")
+        return np.ones(self.num_actions, dtype=np.bool_)
+
+    def decision_name(self, decision: int) -> str:
+        """The group (named by its first layer) or kernel that a decision speaks of."""
+        return self._decisions[decision].name
+
+    def describe(self) -> tuple[LayerRow, ...]:
+        """The layers: shrinkable with their group, or frozen with the reason and the source line."""
+        rows = []
+        for layer in self._layers:
+            ends = self._shape0.plan.ends.get(layer.name)
+            group = self._shape0.plan.groups[ends.outgoing.group].name if ends else ""
+            reason = self._reasons[group] if ends else "has no width of its own"
+            rows.append(
+                LayerRow(
+                    name=layer.name,
+                    kind=layer.kind,
+                    status="frozen" if reason else "shrinkable",
+                    group=group,
+                    reason=f"{reason} ({layer.line})" if reason else "",
+                    parameters=layer.parameters,
+                    macs=layer.macs,
+                )
+            )
+        return tuple(rows)
+
+    def _layers_of(self, decision: int) -> tuple[str, ...]:
+        return self._decisions[decision].layers
+
+    def _so_far(self, draft: Draft) -> TeacherArchitecture:
+        if draft.actions not in self._memory:
+            if len(self._memory) > 4096:
+                self._memory.clear()
+            chosen = [
+                (decision, decision.options[action])
+                for decision, action in zip(self._decisions, draft.actions, strict=False)
+                if decision.options[action] != decision.options[-1]
+            ]
+            self._memory[draft.actions] = TeacherArchitecture(
+                self.reading.fingerprint,
+                self._ordered(frozenset(self._start.removed)),
+                tuple(sorted((d.target, value) for d, value in chosen if not d.kernel)),
+                tuple(sorted((d.target, value) for d, value in chosen if d.kernel)),
+            )
+        return self._memory[draft.actions]
+
+    def _actions(self, architecture: TeacherArchitecture) -> tuple[int, ...]:
+        widths, kernels = dict(architecture.widths), dict(architecture.kernels)
+        actions = []
+        for decision in self._decisions:
+            value = (kernels if decision.kernel else widths).get(decision.target, decision.options[-1])
+            distance = [abs(option - value) for option in decision.options]
+            actions.append(max(i for i, far in enumerate(distance) if far == min(distance)))
+        return tuple(actions)

@@ -1,0 +1,225 @@
+"""Reading a teacher: its layers, its residual branches, and why a layer may not be removed."""
+
+from __future__ import annotations
+
+import copy
+import fnmatch
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import networkx as nx
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from search_spaces.base import SpaceError
+from search_spaces.teacher.branches import WEIGHTS, Branch, find_branches, graph_of
+from search_spaces.teacher.channels import Plan, plan
+from search_spaces.teacher.trace import ExampleInputs, ForwardFn, Node, trace
+
+_NORMS = {"batch_norm": "batch_norm", "group_norm": "other_norm", "layer_norm": "other_norm"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One leaf module of the teacher.
+
+    `kind` is one of `base.KINDS`; `kernel`, `stride`, `padding`, `dilation` are those of its first spatial axis (0
+    where it has none); `taps` is the product of the kernel sizes; `positions` is the number of output positions of one
+    example (1 for flat features); `height` its output height (or length) over the network's input's; `line` the source
+    line that called it; `reason` why it cannot be removed (empty: it can).
+    """
+
+    name: str
+    kind: str
+    nodes: tuple[int, ...]
+    kernel: int
+    stride: int
+    padding: int
+    dilation: int
+    groups: int
+    taps: int
+    bias: bool
+    width_in: int
+    width_out: int
+    positions: int
+    height: float
+    parameters: int
+    line: str
+    reason: str
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one example."""
+        if self.kind not in {"conv", "depthwise_conv", "linear"}:
+            return 0
+        return self.positions * self.width_out * (self.width_in // self.groups) * self.taps
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All that is known of a teacher: `network` is a private copy of it in eval mode, never to be edited.
+
+    `parameters` and `macs` are the teacher's totals for one example; `other_macs` those outside its layers.
+    """
+
+    network: nn.Module
+    nodes: tuple[Node, ...]
+    layers: tuple[Layer, ...]
+    branches: tuple[Branch, ...]
+    fingerprint: str
+    parameters: int
+    macs: int
+    widths: dict[str, int]
+    full: Plan
+
+    @property
+    def other_macs(self) -> int:
+        """MACs of operations that belong to no layer, such as matrix products in the user's own code."""
+        return self.macs - sum(layer.macs for layer in self.layers)
+
+
+def read(network: nn.Module, example_inputs: ExampleInputs, *, forward_fn: ForwardFn | None = None) -> Reading:
+    """Read a teacher. The network itself is left as it was.
+
+    Raises:
+        SpaceError: it does not run on the example inputs, or its graph cannot be captured.
+    """
+    nodes, own = trace(network, example_inputs, forward_fn)
+    graph = graph_of(nodes)
+    names = tuple(dict.fromkeys(node.layer for node in nodes if node.layer))
+    batch = next((node.shape[0] for node in nodes if node.op == "input" and node.shape), 1)
+    layers = tuple(_layer(name, nodes, graph, own, batch) for name in names)
+    widths = {layer.name: layer.width_out for layer in layers if layer.kind in {"conv", "depthwise_conv", "linear"}}
+    structure = [[node.op, node.layer, node.inputs, node.shape[1:], node.detail] for node in nodes]
+    kernels = [[layer.name, layer.kind, layer.kernel, layer.stride, layer.bias, layer.width_out] for layer in layers]
+    digest = hashlib.sha256(json.dumps([structure, kernels]).encode()).hexdigest()[:16]
+    return Reading(
+        network=own,
+        nodes=nodes,
+        layers=layers,
+        branches=find_branches(nodes, graph),
+        fingerprint=digest,
+        parameters=sum(parameter.numel() for parameter in own.parameters()),
+        macs=_count_macs(own, example_inputs, forward_fn) // batch,
+        widths=widths,
+        full=plan(nodes, widths),
+    )
+
+
+def ignored(reading: Reading, patterns: Sequence[str | type[nn.Module]]) -> frozenset[str]:
+    """The layers that names, shell-style patterns or module types speak of; a module's name covers what is in it.
+
+    Raises:
+        SpaceError: one of them matches no layer.
+    """
+    chosen: set[str] = set()
+    for pattern in patterns:
+        if isinstance(pattern, str):
+            hits = {
+                layer.name
+                for layer in reading.layers
+                if fnmatch.fnmatchcase(layer.name, pattern) or layer.name.startswith(f"{pattern}.")
+            }
+        else:
+            hits = {n.name for n in reading.layers if isinstance(reading.network.get_submodule(n.name), pattern)}
+        if not hits:
+            some = ", ".join(layer.name for layer in reading.layers[:8])
+            raise SpaceError(f"ignored_layers: {pattern!r} matches no layer; the layers are {some}, ...")
+        chosen |= hits
+    return frozenset(chosen)
+
+
+def _layer(name: str, nodes: tuple[Node, ...], graph: nx.DiGraph, network: nn.Module, batch: int) -> Layer:
+    calls = tuple(node for node in nodes if node.layer == name)
+    node, module = calls[0], network.get_submodule(name)
+    before = nodes[node.inputs[0]].shape if node.inputs else ()
+    kind = _kind(node, module, before)
+    kernels = _sizes(module, "kernel_size")
+    axis = len(node.shape) - 1 if node.op == "linear" or len(node.shape) < 2 else 1
+    spatial = node.shape[2:] if node.op != "linear" else node.shape[1:-1]
+    top = next((n.shape for n in nodes if n.op == "input"), ())
+    image = len(node.shape) == len(top) and len(top) > 2 and axis == 1
+    return Layer(
+        name=name,
+        kind=kind,
+        nodes=tuple(call.index for call in calls),
+        kernel=kernels[0] if kernels else 0,
+        stride=next(iter(_sizes(module, "stride")), 0),
+        padding=next(iter(_sizes(module, "padding")), 0),
+        dilation=next(iter(_sizes(module, "dilation")), 1),
+        groups=node.detail[0] if node.op == "conv" else 1,
+        taps=prod(kernels) if node.op == "conv" else 1,
+        bias=getattr(module, "bias", None) is not None,
+        width_in=before[axis] if axis < len(before) else 1,
+        width_out=node.shape[axis] if node.shape else 1,
+        positions=prod(spatial),
+        height=min(1.0, node.shape[2] / top[2]) if image else 1.0,
+        parameters=sum(parameter.numel() for parameter in module.parameters(recurse=False)),
+        line=node.line,
+        reason=_why_kept(calls, nodes, graph, before),
+    )
+
+
+def _kind(node: Node, module: nn.Module, before: tuple[int, ...]) -> str:
+    if node.op == "conv":
+        return "depthwise_conv" if node.detail[0] == before[1] > 1 else "conv"
+    if node.op in _NORMS:
+        return _NORMS[node.op] if not isinstance(module, nn.modules.instancenorm._InstanceNorm) else "other_norm"
+    if node.op == "linear" or node.op == "pool":
+        return node.op
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return "dropout"
+    return "activation" if node.op in {"same", "vector"} else "other"
+
+
+def _why_kept(calls: tuple[Node, ...], nodes: tuple[Node, ...], graph: nx.DiGraph, before: tuple[int, ...]) -> str:
+    node = calls[0]
+    if node.op == "opaque":
+        return f"{node.target} at {node.line} is not understood, or its weights are used elsewhere too"
+    if len(node.inputs) != 1 or (node.op in WEIGHTS and len(calls) > 1):
+        return "has several inputs or is called more than once"
+    for call in calls:
+        source = nodes[call.inputs[0]].shape
+        axis = len(source) - 1 if call.op == "linear" else 1
+        if len(source) != len(call.shape) or any(
+            a != b for i, (a, b) in enumerate(zip(source, call.shape, strict=True)) if i != axis
+        ):
+            return f"changes the size of its input, {list(source[1:])} to {list(call.shape[1:])}"
+    if node.op in WEIGHTS:
+        if not any(nodes[i].op in WEIGHTS for i in nx.ancestors(graph, node.index) if i >= 0):
+            return "is the first layer"
+        if not any(nodes[i].op in WEIGHTS for i in nx.descendants(graph, node.index)):
+            return "is the classifier"
+    return ""
+
+
+def _sizes(module: nn.Module, name: str) -> tuple[int, ...]:
+    value = getattr(module, name, ())
+    if isinstance(value, int):
+        return (value,)
+    return tuple(value) if isinstance(value, tuple) and all(isinstance(item, int) for item in value) else ()
+
+
+def _count_macs(network: nn.Module, example_inputs: ExampleInputs, forward_fn: ForwardFn | None) -> int:
+    """MACs of the example batch: PyTorch's own flop counter on the meta device, halved."""
+    meta = copy.deepcopy(network).to("meta")
+
+    def moved(value: torch.Tensor) -> torch.Tensor:
+        return value.to("meta")
+
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        if isinstance(example_inputs, torch.Tensor):
+            inputs: object = moved(example_inputs)
+            meta(inputs) if forward_fn is None else forward_fn(meta, inputs)
+        elif isinstance(example_inputs, tuple):
+            several = tuple(moved(value) for value in example_inputs)
+            meta(*several) if forward_fn is None else forward_fn(meta, several)
+        else:
+            named = {name: moved(value) for name, value in example_inputs.items()}
+            meta(**named) if forward_fn is None else forward_fn(meta, named)
+    return int(counter.get_total_flops()) // 2

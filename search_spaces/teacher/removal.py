@@ -1,0 +1,136 @@
+"""What removing layers does to the rest: emptied branches, and the channel groups that remain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from search_spaces.base import Cost, SpaceError
+from search_spaces.teacher.analysis import Layer, Reading
+from search_spaces.teacher.architecture import TeacherArchitecture
+from search_spaces.teacher.branches import Branch
+from search_spaces.teacher.channels import Plan, WidthConflict, plan
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The skeleton of a student: what remains of the teacher, and how wide.
+
+    `widths[i]` is the width that group i of `plan` keeps; `kernels` holds changed kernel sizes.
+    """
+
+    removed: frozenset[str]
+    emptied: tuple[Branch, ...]
+    plan: Plan
+    widths: tuple[int, ...]
+    kernels: dict[str, int]
+
+    def width_in(self, layer: str) -> int:
+        """Entries that come into a layer of `plan.ends`."""
+        incoming = self.plan.ends[layer].incoming
+        return self.widths[incoming.group] * incoming.repeat
+
+    def width_out(self, layer: str) -> int:
+        """Entries that leave a layer of `plan.ends`."""
+        outgoing = self.plan.ends[layer].outgoing
+        return self.widths[outgoing.group] * outgoing.repeat
+
+
+def emptied_branches(reading: Reading, removed: Iterable[str]) -> tuple[Branch, ...]:
+    """The branches that have lost all their weights."""
+    gone = frozenset(removed)
+    return tuple(branch for branch in reading.branches if branch.weights and gone.issuperset(branch.weights))
+
+
+def canonical(reading: Reading, removed: Iterable[str]) -> frozenset[str]:
+    """The removed layers, with all that is left of a branch once its weights are gone: it is then the identity."""
+    gone = frozenset(removed)
+    return gone.union(*(branch.layers for branch in emptied_branches(reading, gone)))
+
+
+def removal_plan(reading: Reading, removed: frozenset[str]) -> Plan:
+    """The channel groups that remain.
+
+    Raises:
+        WidthConflict: what remains does not fit together, or a branch would be emptied that cannot be.
+    """
+    branches = emptied_branches(reading, removed)
+    for branch in branches:
+        if branch.reason:
+            raise WidthConflict(f"the branch {branch.name} {branch.reason}")
+    skipped = frozenset[int]().union(*(branch.nodes for branch in branches))
+    emptied = {branch.add: branch.shortcut for branch in branches if branch.add not in skipped}
+    return plan(reading.nodes, reading.widths, removed, emptied, skipped)
+
+
+def shape_of(reading: Reading, architecture: TeacherArchitecture) -> Shape:
+    """The skeleton of an architecture.
+
+    Raises:
+        SpaceError: it belongs to another teacher, names what this one does not have, or does not fit together.
+    """
+    if architecture.teacher != reading.fingerprint:
+        raise SpaceError(
+            f"the architecture belongs to a teacher of structure {architecture.teacher}, this one is "
+            f"{reading.fingerprint}; open the space on the network that the architecture came from"
+        )
+    known = {layer.name: layer for layer in reading.layers}
+    unknown = [name for name in (*architecture.removed, *dict(architecture.kernels)) if name not in known]
+    if unknown:
+        raise SpaceError(f"the architecture names {unknown[0]!r}, which the teacher does not have")
+    removed = canonical(reading, architecture.removed)
+    try:
+        remaining = removal_plan(reading, removed)
+    except WidthConflict as error:
+        raise SpaceError(f"the architecture removes layers that cannot go together: {error}") from error
+    wished = dict(architecture.widths)
+    stray = set(wished) - {group.name for group in remaining.groups}
+    if stray:
+        raise SpaceError(f"the architecture sets the width of {sorted(stray)[0]!r}, which is no group of the student")
+    for group in remaining.groups:
+        width = wished.get(group.name, group.width)
+        if width != group.width and (group.frozen or not 0 < width <= group.width or width % group.blocks):
+            raise SpaceError(
+                f"group {group.name}: expected a multiple of {group.blocks} up to {group.width}"
+                f"{', unchanged because it ' + group.frozen if group.frozen else ''}, found {width}"
+            )
+    for name, kernel in architecture.kernels:
+        if not can_change_kernel(known[name]) or kernel % 2 != 1 or not 0 < kernel <= known[name].kernel:
+            raise SpaceError(f"kernel of {name}: expected an odd size up to {known[name].kernel}, found {kernel}")
+    widths = tuple(wished.get(group.name, group.width) for group in remaining.groups)
+    return Shape(removed, emptied_branches(reading, removed), remaining, widths, dict(architecture.kernels))
+
+
+def can_change_kernel(layer: Layer) -> bool:
+    """Whether a conv has an odd square kernel padded so that a smaller one gives the same positions."""
+    return (
+        layer.kind in {"conv", "depthwise_conv"}
+        and layer.kernel > 1
+        and layer.kernel % 2 == 1
+        and layer.padding == layer.dilation * (layer.kernel // 2)
+        and round(layer.taps ** (1 / 2)) ** 2 == layer.taps == layer.kernel**2
+    )
+
+
+def layer_cost(reading: Reading, layer: Layer, shape: Shape) -> Cost:
+    """Parameters and MACs of one layer of a student."""
+    if layer.name in shape.removed:
+        return Cost(0, 0)
+    if layer.name not in shape.plan.ends:
+        return Cost(layer.parameters, layer.macs)
+    wide_in, wide_out = shape.width_in(layer.name), shape.width_out(layer.name)
+    if layer.kind in {"conv", "depthwise_conv", "linear"}:
+        taps = shape.kernels.get(layer.name, 0) ** 2 or layer.taps
+        groups = wide_in if layer.kind == "depthwise_conv" else layer.groups
+        weights = wide_out * (wide_in // groups) * taps
+        return Cost(weights + layer.bias * wide_out, layer.positions * weights)
+    outgoing = reading.full.ends[layer.name].outgoing
+    entries = reading.full.groups[outgoing.group].width * outgoing.repeat
+    return Cost(layer.parameters * wide_out // entries, 0)
+
+
+def cost_of(reading: Reading, shape: Shape) -> Cost:
+    """Parameters and MACs of a whole student."""
+    costs = [layer_cost(reading, layer, shape) for layer in reading.layers]
+    other = reading.parameters - sum(layer.parameters for layer in reading.layers)
+    return Cost(other + sum(c.parameters for c in costs), reading.other_macs + sum(c.macs for c in costs))

@@ -1,0 +1,169 @@
+"""What the spaces over a teacher share: a reading, students, costs and observations."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+from search_spaces.base import Architecture, Cost, Draft, Floats, LayerRow, Mask, SpaceError, random_actions, replay
+from search_spaces.teacher.analysis import Layer, Reading
+from search_spaces.teacher.architecture import TeacherArchitecture, architecture_from_json
+from search_spaces.teacher.features import COLUMN, SIZE_COLUMNS, size_columns, static_rows
+from search_spaces.teacher.removal import Shape, canonical, cost_of, shape_of
+from search_spaces.teacher.student_builder import build
+
+_CACHE = 4096
+
+
+class TeacherSpace(ABC):
+    """A space whose students are edits of one teacher. Subclasses say what the decisions are."""
+
+    def __init__(self, name: str, reading: Reading, layers: tuple[Layer, ...], num_actions: int) -> None:
+        self.name = name
+        self.reading = reading
+        self.num_actions = num_actions
+        self._layers = layers
+        self._row = {layer.name: i for i, layer in enumerate(layers)}
+        self._static = static_rows(reading, layers)
+        self._sizes: dict[TeacherArchitecture, Floats] = {}
+
+    @property
+    @abstractmethod
+    def num_decisions(self) -> int:
+        """T, the same for every student."""
+
+    @abstractmethod
+    def legal(self, draft: Draft) -> Mask:
+        """Which actions [A] the next decision allows."""
+
+    @abstractmethod
+    def decision_name(self, decision: int) -> str:
+        """The layer, branch or group that a decision speaks of."""
+
+    @abstractmethod
+    def describe(self) -> tuple[LayerRow, ...]:
+        """The layers of the teacher, what may happen to them, and why not."""
+
+    @abstractmethod
+    def _layers_of(self, decision: int) -> tuple[str, ...]:
+        """The layers whose rows a decision marks."""
+
+    @abstractmethod
+    def _so_far(self, draft: Draft) -> TeacherArchitecture:
+        """The student of a draft whose missing decisions all keep."""
+
+    @abstractmethod
+    def _actions(self, architecture: TeacherArchitecture) -> tuple[int, ...]:
+        """The actions that lead to an architecture, as near as this space comes to it."""
+
+    @property
+    def teacher_cost(self) -> Cost:
+        """The cost of the untouched teacher."""
+        return Cost(self.reading.parameters, self.reading.macs)
+
+    def initial(self) -> Draft:
+        """The draft before its first decision."""
+        return Draft()
+
+    def apply(self, draft: Draft, action: int) -> Draft:
+        """The draft after one more decision; raises `SpaceError` where the action is not legal."""
+        mask = self.legal(draft)
+        if not (0 <= action < self.num_actions and mask[action]):
+            legal = ", ".join(str(i) for i in np.flatnonzero(mask))
+            raise SpaceError(
+                f"{self.name}: action {action} is not legal for {self.decision_name(draft.cursor)}; legal are {legal}"
+            )
+        return Draft((*draft.actions, int(action)))
+
+    def observe(self, draft: Draft) -> Floats:
+        """The observation [N, F] of a draft, all in [0, 1]."""
+        rows = self._static.copy()
+        rows[:, SIZE_COLUMNS] = self._size_columns(self._so_far(draft))
+        for decision, action in enumerate(draft.actions):
+            marked = [self._row[name] for name in self._layers_of(decision)]
+            rows[marked, COLUMN["decided"]] = 1.0
+            rows[marked, COLUMN["decision"]] = action / max(1, self.num_actions - 1)
+        if draft.cursor < self.num_decisions:
+            rows[[self._row[name] for name in self._layers_of(draft.cursor)], COLUMN["cursor"]] = 1.0
+        return rows
+
+    def student(self, draft: Draft) -> TeacherArchitecture:
+        """The student of a finished draft."""
+        if draft.cursor != self.num_decisions:
+            raise SpaceError(
+                f"{self.name}: expected {self.num_decisions} decisions, the draft has {draft.cursor}; "
+                f"the next is about {self.decision_name(draft.cursor)}"
+            )
+        return self._so_far(draft)
+
+    def build(
+        self,
+        architecture: Architecture,
+        *,
+        inherit: bool = True,
+        importance: str = "l1",
+        seed: int = 0,
+        gradients: Mapping[str, torch.Tensor] | None = None,
+    ) -> nn.Module:
+        """The network of an architecture; see `SearchSpace.build`. `gradients` serve importance "taylor"."""
+        own = self._own(architecture)
+        return build(self.reading, own, inherit=inherit, importance=importance, gradients=gradients, seed=seed)
+
+    def cost(self, architecture: Architecture) -> Cost:
+        """Parameters and MACs of an architecture, without building it."""
+        return cost_of(self.reading, self._shape(architecture))
+
+    def random(self, rng: np.random.Generator) -> TeacherArchitecture:
+        """A student from uniformly drawn legal actions."""
+        return self.student(random_actions(self, rng))
+
+    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> TeacherArchitecture:
+        """A student that differs in one decision and in what follows from it, where any other is legal."""
+        actions = self._actions(self._own(architecture))
+        for decision in rng.permutation(self.num_decisions):
+            for action in rng.permutation(self.num_actions):
+                if action != actions[decision]:
+                    changed = (*actions[:decision], int(action), *actions[decision + 1 :])
+                    student = self.student(replay(self, changed))
+                    if student != architecture:
+                        return student
+        return self._own(architecture)
+
+    def from_json(self, text: str) -> TeacherArchitecture:
+        """The architecture that `to_json` wrote, checked against the teacher."""
+        found = architecture_from_json(text)
+        shape = shape_of(self.reading, found)
+        full = {group.name: group.width for group in shape.plan.groups}
+        kernels = {layer.name: layer.kernel for layer in self.reading.layers}
+        return TeacherArchitecture(
+            found.teacher,
+            self._ordered(shape.removed),
+            tuple(sorted((name, width) for name, width in found.widths if full[name] != width)),
+            tuple(sorted((name, kernel) for name, kernel in found.kernels if kernels[name] != kernel)),
+        )
+
+    def _ordered(self, removed: frozenset[str]) -> tuple[str, ...]:
+        """Removed layers in graph order, with what is left of emptied branches."""
+        gone = canonical(self.reading, removed)
+        return tuple(layer.name for layer in self.reading.layers if layer.name in gone)
+
+    def _own(self, architecture: Architecture) -> TeacherArchitecture:
+        if not isinstance(architecture, TeacherArchitecture):
+            raise SpaceError(f"{self.name}: expected a TeacherArchitecture, found {type(architecture).__name__}")
+        return architecture
+
+    def _shape(self, architecture: Architecture) -> Shape:
+        return shape_of(self.reading, self._own(architecture))
+
+    def _size_columns(self, architecture: TeacherArchitecture) -> Floats:
+        found = self._sizes.get(architecture)
+        if found is None:
+            if len(self._sizes) >= _CACHE:
+                self._sizes.clear()
+            found = size_columns(self.reading, self._layers, self._shape(architecture))
+            self._sizes[architecture] = found
+        return found

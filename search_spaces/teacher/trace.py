@@ -1,0 +1,178 @@
+"""A network's graph, read with `torch.export` and reduced to what editing needs.
+
+Every tensor operation becomes one `Node`. Its `op` says how channels travel through it; whatever is not known here is
+"opaque": the channels that reach it are frozen, with the source line as the reason.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from search_spaces.base import SpaceError
+from search_spaces.teacher.operations import classify
+
+ExampleInputs = torch.Tensor | tuple[torch.Tensor, ...] | Mapping[str, torch.Tensor]
+ForwardFn = Callable[[nn.Module, Any], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One tensor operation.
+
+    `inputs` are indices of earlier nodes (parameters and constants are not nodes); `shape` is the output's, with batch;
+    `detail` holds the integers that the rule of `op` needs; `layer` is the path of the leaf module whose only kind of
+    operation this is, else empty; `line` is where the user's code asked for it; `in_place` marks functional operations
+    that overwrite their input.
+    """
+
+    index: int
+    op: str
+    layer: str
+    inputs: tuple[int, ...]
+    shape: tuple[int, ...]
+    detail: tuple[int, ...]
+    target: str
+    line: str
+    in_place: bool
+
+
+class _Wrapped(nn.Module):
+    """A network behind the user's own way of calling it."""
+
+    def __init__(self, network: nn.Module, forward_fn: ForwardFn) -> None:
+        super().__init__()
+        self.network = network
+        self._forward_fn = forward_fn
+
+    def forward(self, inputs: Any) -> torch.Tensor:
+        return self._forward_fn(self.network, inputs)
+
+
+def trace(
+    network: nn.Module, example_inputs: ExampleInputs, forward_fn: ForwardFn | None = None
+) -> tuple[tuple[Node, ...], nn.Module]:
+    """The nodes of a network in execution order, and the copy of the network (eval mode) that they were read from.
+
+    Raises:
+        SpaceError: the network does not run on the example inputs, or its graph cannot be captured.
+    """
+    own = copy.deepcopy(network).eval()
+    module: nn.Module = own if forward_fn is None else _Wrapped(own, forward_fn)
+    args, kwargs = _arguments(example_inputs, forward_fn)
+    try:
+        with torch.no_grad():
+            module(*args, **kwargs)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise SpaceError(
+            f"{type(network).__name__} does not run on the example inputs {_shapes(example_inputs)}: {error}. "
+            "Pass one batch just as the network receives it in training."
+        ) from error
+    try:
+        with torch.no_grad():
+            program = torch.export.export(module, args, kwargs)
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        raise SpaceError(
+            f"{type(network).__name__}: torch.export could not capture the graph ({str(error).splitlines()[0]}). "
+            "Control flow that depends on the data is the usual cause; pass forward_fn=... that takes one path."
+        ) from error
+    prefix = "" if forward_fn is None else "network."
+    return tuple(_nodes(program, own, prefix)), own
+
+
+def _arguments(example_inputs: ExampleInputs, forward_fn: ForwardFn | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if forward_fn is not None or isinstance(example_inputs, torch.Tensor):
+        return (example_inputs,), {}
+    if isinstance(example_inputs, Mapping):
+        return (), dict(example_inputs)
+    if isinstance(example_inputs, tuple):
+        return example_inputs, {}
+    raise SpaceError(f"example_inputs: expected a tensor, a tuple or a dict, found {type(example_inputs).__name__}")
+
+
+def _shapes(example_inputs: ExampleInputs) -> str:
+    if isinstance(example_inputs, torch.Tensor):
+        return str(list(example_inputs.shape))
+    if isinstance(example_inputs, Mapping):
+        return str({name: list(value.shape) for name, value in example_inputs.items()})
+    return str([list(value.shape) for value in example_inputs])
+
+
+def _nodes(program: torch.export.ExportedProgram, network: nn.Module, prefix: str) -> Iterator[Node]:
+    signature = program.graph_signature
+    parameters: dict[str, str] = {
+        name: path.removeprefix(prefix)
+        for table in (signature.inputs_to_parameters, signature.inputs_to_buffers)
+        for name, path in table.items()
+    }
+    shared = _shared(network)
+    user_inputs = {str(name) for name in signature.user_inputs}
+    index_of: dict[fx.Node, int] = {}
+    calls = [node for node in program.graph.nodes if node.op == "call_function"]
+    paths = {node: _leaf(node, network, prefix) for node in calls}
+    operations = Counter((path, str(node.target)) for node, path in paths.items() if path)
+    kinds_of_operation = Counter(path for path, _ in operations)
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and node.name in user_inputs:
+            index_of[node] = len(index_of)
+            yield Node(index_of[node], "input", "", (), _shape(node), (), "input", "", False)
+        elif node.op == "call_function":
+            index_of[node] = len(index_of)
+            path = paths[node] if kinds_of_operation[paths[node]] == 1 else ""
+            owners = {parameters[a.name].rpartition(".")[0] for a in node.all_input_nodes if a.name in parameters}
+            inputs = tuple(index_of[a] for a in node.all_input_nodes if a in index_of)
+            op, detail = classify(node, _shape(node), tensor_inputs=len(inputs), parameters=len(owners))
+            called = operations[path, str(node.target)] if path else 0
+            if op != "opaque" and owners and (owners != {path} or called > 1 or path in shared):
+                op = "opaque"  # parameters of another module, or of one that is called twice
+            target = str(node.target).removeprefix("aten.")
+            in_place = target.split(".")[0].endswith("_") and not path
+            yield Node(index_of[node], op, path, inputs, _shape(node), detail, target, _line(node), in_place)
+        elif node.op == "output":
+            outputs = tuple(index_of[a] for a in node.all_input_nodes if a in index_of)
+            yield Node(len(index_of), "output", "", outputs, (), (), "output", "", False)
+
+
+def _leaf(node: fx.Node, network: nn.Module, prefix: str) -> str:
+    """The path of the childless module that asked for the operation, or empty."""
+    stack = node.meta.get("nn_module_stack")
+    if not stack:
+        return ""
+    path = str(list(stack.values())[-1][0])
+    if prefix and path != prefix.rstrip(".") and not path.startswith(prefix):
+        return ""
+    path = re.sub(r"@\d+", "", path.removeprefix(prefix))
+    if not path:
+        return ""
+    module = network.get_submodule(path)
+    return "" if any(True for _ in module.children()) else path
+
+
+def _shared(network: nn.Module) -> frozenset[str]:
+    """The modules that hold a parameter which another module holds too."""
+    holders: dict[int, list[str]] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        holders.setdefault(id(parameter), []).append(name.rpartition(".")[0])
+    return frozenset(path for paths in holders.values() if len(paths) > 1 for path in paths)
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    value = node.meta.get("val")
+    return tuple(int(size) for size in value.shape) if isinstance(value, torch.Tensor) else ()
+
+
+def _line(node: fx.Node) -> str:
+    """The innermost line of the user's own code, as `file:number`."""
+    frames = re.findall(r'File "([^"]+)", line (\d+)', str(node.meta.get("stack_trace") or ""))
+    own = [(file, number) for file, number in frames if "/torch/nn/" not in file]
+    if not own:
+        return ""
+    file, number = own[-1]
+    return f"{file.rsplit('/', 1)[-1]}:{number}"
