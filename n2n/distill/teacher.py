@@ -60,18 +60,28 @@ class Teacher:
         self._batch_size = batch_size
         self._mean, self._std = training.mean, training.std
         self._views: dict[tuple[str, str, int], View] = {}
+        self._check_outputs(training)
         self.fingerprint = fingerprint(self.network)
         self.parameters = parameters(self.network)
         self.macs = macs(self.network, example_inputs(training).to(device))
-        with torch.no_grad():
-            shape = tuple(self.network(example_inputs(training).to(device)).shape)
-        if shape != (1, training.classes):
-            raise ValueError(
-                f"teacher {name!r}: expected logits [1, {training.classes}] for one image of {training.name}, found"
-                f" {list(shape)}; train it on this data or rebuild its classifier with {training.classes} classes"
-            )
         self.accuracy, self.loss = accuracy_of(self.logits(training.validation), training.validation.labels)
         self.notes = _notes(name, self.accuracy, training)
+
+    def _check_outputs(self, training: TrainingData) -> None:
+        inputs = example_inputs(training).to(self.device)  # [1, C, H, W]
+        fault = f"teacher {self.name!r} on {training.name}: expected logits [1, {training.classes}] for one example"
+        try:
+            found = tuple(self(inputs).shape)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{fault} of shape {list(inputs.shape)}, found that it does not run on it ({error}); give data of the"
+                " shape that the teacher was trained on"
+            ) from error
+        if found != (1, training.classes):
+            raise ValueError(
+                f"{fault}, found {list(found)}; train it on this data or rebuild its classifier with"
+                f" {training.classes} classes"
+            )
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Logits [B, K] (float32) of prepared images [B, C, H, W] on the teacher's device, without gradient."""

@@ -1,0 +1,104 @@
+"""Objectives against numbers worked by hand, finite differences, and limits known from theory."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from n2n.distill.objectives import OBJECTIVES, ce, kd, logit_mse, make_objective
+
+
+def logits(seed: int, rows: int = 3, classes: int = 4) -> torch.Tensor:
+    return torch.randn(rows, classes, generator=torch.Generator().manual_seed(seed))
+
+
+LABELS = torch.tensor([1, 0, 3])
+
+
+def test_kd_of_one_row_worked_by_hand():
+    # At T = 4 the teacher's logits 4 ln 3 and 0 are the probabilities 3/4 and 1/4; the student says 1/2 and 1/2.
+    student, teacher = torch.zeros(1, 2), torch.tensor([[4 * math.log(3), 0.0]])
+    divergence = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    expected = 0.1 * math.log(2) + 0.9 * 16 * divergence
+    assert kd(student, teacher, torch.tensor([0])).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_kd_averages_over_rows_and_not_over_classes():
+    student, teacher = torch.zeros(1, 2), torch.tensor([[4 * math.log(3), 0.0]])
+    one = kd(student, teacher, torch.tensor([0]))
+    three = kd(student.expand(3, 2), teacher.expand(3, 2), torch.tensor([0, 0, 0]))
+    assert three.item() == pytest.approx(one.item(), rel=1e-6)
+
+
+def test_logit_mse_worked_by_hand():
+    student, teacher = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[0.0, 4.0], [3.0, 0.0]])
+    assert logit_mse(student, teacher, torch.tensor([0, 1])).item() == pytest.approx((1 + 4 + 9) / 4)
+
+
+def test_cross_entropy_worked_by_hand():
+    student = torch.tensor([[math.log(3), 0.0]])
+    assert ce(student, None, torch.tensor([1])).item() == pytest.approx(math.log(4), rel=1e-6)
+    smoothed = 0.2 / 2 * (math.log(4) - math.log(3)) + (1 - 0.2 / 2) * math.log(4)
+    assert ce(student, None, torch.tensor([1]), label_smoothing=0.2).item() == pytest.approx(smoothed, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_gradient_agrees_with_finite_differences(name):
+    objective, teacher = make_objective(name), logits(1)
+    student = logits(0).requires_grad_()
+    (gradient,) = torch.autograd.grad(objective(student, teacher, LABELS), student)
+    measured = torch.zeros_like(gradient)
+    step = 1e-2
+    for index in range(student.numel()):
+        shift = torch.zeros(student.numel())
+        shift[index] = step
+        above = objective(student.detach() + shift.view_as(student), teacher, LABELS)
+        below = objective(student.detach() - shift.view_as(student), teacher, LABELS)
+        measured.view(-1)[index] = (above - below) / (2 * step)
+    torch.testing.assert_close(gradient, measured, atol=2e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_gradient_reaches_the_student_and_never_the_teacher(name):
+    student, teacher = logits(0).requires_grad_(), logits(1).requires_grad_()
+    make_objective(name)(student, teacher, LABELS).backward()
+    assert student.grad is not None
+    assert student.grad.abs().sum() > 0
+    assert teacher.grad is None
+
+
+def test_kd_gradient_at_high_temperature_is_the_centred_logit_difference():
+    student, teacher = logits(0).requires_grad_(), logits(1)
+    (gradient,) = torch.autograd.grad(kd(student, teacher, LABELS, alpha=1.0, temperature=100.0), student)
+    difference = student.detach() - teacher
+    difference = difference - difference.mean(1, keepdim=True)
+    mean_shift = (student.detach() - teacher).numel()
+    torch.testing.assert_close(gradient, difference / mean_shift, atol=5e-3, rtol=0)
+
+
+def test_a_shift_of_all_logits_matters_to_mse_alone():
+    student, teacher = logits(0), logits(1)
+    shifted = student + 5
+    torch.testing.assert_close(kd(shifted, teacher, LABELS), kd(student, teacher, LABELS))
+    assert logit_mse(shifted, teacher, LABELS) > logit_mse(student, teacher, LABELS) + 1
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_half_precision_logits_give_a_float32_loss(name):
+    loss = make_objective(name)(logits(0).bfloat16(), logits(1).bfloat16(), LABELS)
+    assert loss.dtype == torch.float32
+
+
+def test_options_are_bound():
+    soft = make_objective("kd", {"alpha": 1.0, "temperature": 1.0})
+    same = logits(0)
+    assert soft(same, same, LABELS).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_unknown_names_list_the_valid_ones():
+    with pytest.raises(ValueError, match=r"unknown objective 'hinton'.*kd, logit_mse, ce"):
+        make_objective("hinton")
+    with pytest.raises(ValueError, match=r"'kd' has no option 'tau'; it has alpha, temperature"):
+        make_objective("kd", {"tau": 1.0})
