@@ -1,0 +1,192 @@
+"""The settings of each command, validated once at the door: defaults, then the TOML file, then the flags."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import torch
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from n2n.agents import AGENTS
+from n2n.distill.objectives import OBJECTIVES
+
+
+class ConfigError(ValueError):
+    """A setting that is unknown, out of range or contradicts another; the message names it and what is valid."""
+
+
+def known(name: str, names: Collection[str], what: str) -> str:
+    """`name`, where it is among `names`.
+
+    Raises:
+        ConfigError: it is not; the message lists the valid names and the nearest one.
+    """
+    if name in names:
+        return name
+    close = difflib.get_close_matches(name, list(names), n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    raise ConfigError(f"unknown {what} {name!r}{hint}; valid: {', '.join(names)}")
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind = known(name.partition(":")[0], ("auto", "cpu", "cuda", "mps"), "device")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {name!r}: this PyTorch sees no CUDA device; use --device cpu or --device auto")
+    return name
+
+
+Device = Annotated[str, AfterValidator(_device)]
+Budget = int | float | str
+"""An absolute number (20000), or a share of the teacher ("20%")."""
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+class Settings(BaseModel):
+    """What every command understands."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: Device = "cpu"
+
+
+class DataSettings(Settings):
+    """Which images; `data` of None means what the teacher or student was made with, and digits where nothing says."""
+
+    data: str | None = None
+    data_dir: Path | None = None
+
+
+class NetworkSettings(DataSettings):
+    """Which network: a teacher folder, a built-in name or the user's own `module:function`, with weights."""
+
+    teacher: Path | None = None
+    network: str | None = None
+    network_args: dict[str, Any] = Field(default_factory=dict)
+    weights: Path | None = None
+
+
+class TrainTeacherSettings(DataSettings):
+    """`n2n train-teacher`."""
+
+    network: str
+    network_args: dict[str, Any] = Field(default_factory=dict)
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    lr: Annotated[float, Field(gt=0)] | None = None
+    batch_size: Annotated[int, Field(gt=0)] = 128
+    precision: Precision = "auto"
+    out: Path | None = None
+    force: bool = False
+
+
+class SearchSettings(NetworkSettings):
+    """`n2n search`; the meaning of each is that of the argument of `n2n.search` with the same name."""
+
+    out: Path | None = None
+    force: bool = False
+    max_params: Budget | None = None
+    max_macs: Budget | None = None
+    max_latency_ms: Annotated[float, Field(gt=0)] | None = None
+    evaluations: Annotated[int, Field(gt=0)] = 60
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    agent: Annotated[str, AfterValidator(lambda name: known(name, AGENTS, "agent"))] = "reinforce"
+    removal: bool = True
+    shrinkage: bool = True
+    granularity: Literal["layer", "block"] = "layer"
+    factors: tuple[float, ...] | None = None
+    round_to: Annotated[int, Field(gt=0)] = 1
+    rollouts: Annotated[int, Field(gt=0)] = 5
+    steps: Annotated[int, Field(gt=0)] = 60
+    objective: Annotated[str, AfterValidator(lambda name: known(name, OBJECTIVES, "objective"))] = "kd"
+    final_epochs: Annotated[float, Field(gt=0)] = 3.0
+    finalists: Annotated[int, Field(gt=0)] = 2
+    importance: Literal["l1", "l2", "bn_scale", "taylor", "random"] = "l1"
+    inherit: bool = True
+    policy: Path | None = None
+    ignored_layers: tuple[str, ...] = ()
+    precision: Precision = "auto"
+    workers: Annotated[int, Field(ge=0)] = 0
+
+
+class DistillSettings(NetworkSettings):
+    """`n2n distill STUDENT`."""
+
+    out: Path | None = None
+    force: bool = False
+    epochs: Annotated[float, Field(gt=0)] = 3.0
+    objective: Annotated[str, AfterValidator(lambda name: known(name, OBJECTIVES, "objective"))] = "kd"
+    precision: Precision = "auto"
+
+
+class EvaluateSettings(NetworkSettings):
+    """`n2n evaluate FOLDER`."""
+
+    precision: Precision = "auto"
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def settings(model: type[S], file: Path | None, given: Mapping[str, Any]) -> S:
+    """The settings of a command: `given` (flags) over the keys of the TOML `file` over the defaults.
+
+    Raises:
+        ConfigError: an unreadable file, an unknown key (the valid ones are listed), or a value that is not valid.
+    """
+    from_file = _read(file) if file is not None else {}
+    for key in from_file:
+        try:
+            known(key, model.model_fields, "key")
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error}") from None
+    merged = {**from_file, **given}
+    if from_file.get("network_args") and given.get("network_args"):
+        merged["network_args"] = {**from_file["network_args"], **given["network_args"]}
+    try:
+        return model.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_sentence(item, file, given) for item in error.errors())) from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration file {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not TOML: {error}") from None
+
+
+def _sentence(item: Any, file: Path | None, given: Mapping[str, Any]) -> str:
+    """One pydantic error in words: where it was said, what was expected, what was found."""
+    key = str(item["loc"][0]) if item["loc"] else ""
+    place = f"--{key.replace('_', '-')}" if key in given or file is None else f"{file}: {key}"
+    if item["type"] == "missing":
+        return f"{place} is required"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return message if item["type"] == "value_error" else f"{place}: {message} (found {item['input']!r})"
+
+
+def assignments(pairs: Collection[str]) -> dict[str, Any]:
+    """The dictionary of `("width=8", "hidden=[32, 32]")`; values are JSON where they read as JSON, else text.
+
+    Raises:
+        ConfigError: no "=" in a pair.
+    """
+    read: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--network-arg {pair!r}: expected NAME=VALUE, e.g. --network-arg width=8")
+        try:
+            read[name.replace("-", "_")] = json.loads(text)
+        except json.JSONDecodeError:
+            read[name.replace("-", "_")] = text
+    return read

@@ -1,0 +1,91 @@
+"""`n2n distill STUDENT`: a longer distillation of a student that a search found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from n2n.cli import options
+from n2n.cli.config import ConfigError, DistillSettings
+from n2n.cli.door import Outcome, run, say
+from n2n.cli.evaluate import check_fit
+from n2n.cli.networks import Chosen, chosen
+from n2n.data import example_inputs
+from n2n.distill.teacher import Teacher
+from n2n.search.artefacts import ARCHITECTURE, load_student, save_student
+from n2n.search.finish import Figures, distill_student, measure
+from search_spaces.teacher.architecture import architecture_from_json
+
+
+def command(
+    context: typer.Context,
+    student: Annotated[Path, typer.Argument(help="A student folder, such as RUN/students/1.")],
+    teacher: options.Teacher = None,
+    network: options.Network = None,
+    network_arg: options.NetworkArg = None,
+    weights: options.Weights = None,
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    epochs: Annotated[float | None, typer.Option("--epochs", help="Passes over the train split. [default: 3]")] = None,
+    objective: Annotated[str | None, typer.Option("--objective", help="kd, logit_mse or ce. [default: kd]")] = None,
+    out: options.Out = None,
+    force: options.Force = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    precision: options.Precision = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Distil a student further from its teacher, into a new student folder."""
+    run(
+        lambda: distill(student, options.read(DistillSettings, context, positional=("student",))),
+        as_json=as_json,
+    )
+
+
+def distill(folder: Path, settings: DistillSettings) -> Outcome:
+    """Loads, distils, measures and writes the student."""
+    out = options.out_folder(settings.out, force=settings.force)
+    base = chosen(settings)
+    if base is None:
+        raise ConfigError("n2n distill needs the teacher: --teacher FOLDER, or --network with --weights")
+    inputs = example_inputs(base.data)  # [1, C, H, W]
+    student = check_fit(load_student(folder, base.network, inputs), folder, base.data)
+    teacher = Teacher(
+        base.network, base.data.training, name=base.name, device=settings.device, precision=settings.precision
+    )
+    say(f"distilling {folder} from {base.name} on {base.data.name}: {settings.epochs:g} epochs")
+    result = distill_student(
+        student,
+        teacher,
+        base.data.training,
+        epochs=settings.epochs,
+        objective=settings.objective,
+        seed=settings.seed,
+        device=settings.device,
+        precision=settings.precision,
+    )
+    if result.diverged:
+        raise ConfigError(f"distilling {folder} diverged: {result.reason}; try another --objective or --seed")
+    figures = measure(student, inputs, base.data, device=settings.device, precision=settings.precision)
+    architecture = architecture_from_json((folder / ARCHITECTURE).read_text(encoding="utf-8"))
+    save_student(
+        out,
+        student,
+        architecture,
+        example_inputs=inputs,
+        teacher_name=base.teacher_name,
+        figures={**figures.to_json(), "data": base.data.name, "distillation_steps": result.steps},
+    )
+    return Outcome({"out": str(out), **figures.to_json()}, lambda: show(out, base, teacher, figures))
+
+
+def show(out: Path, base: Chosen, teacher: Teacher, figures: Figures) -> None:
+    """The outcome in words."""
+    typer.echo(
+        f"student on {base.data.name}: {figures.test_accuracy:.2%} on test, {figures.validation_accuracy:.2%} on "
+        f"validation (teacher {teacher.accuracy:.2%}), {teacher.parameters / figures.parameters:.1f}x fewer parameters"
+    )
+    typer.echo(f"written to {out}; measure it again: n2n evaluate {out} --data {base.source}")

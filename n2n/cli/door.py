@@ -1,0 +1,67 @@
+"""What stands between a command and the shell: exit codes, clean messages for bad input, and `--json`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import typer
+
+from n2n.cli.config import ConfigError
+from n2n.data.errors import DataError
+from n2n.policies.files import PolicyError
+from n2n.search.errors import ArtefactError, SearchError, WriteError
+from search_spaces.base import SpaceError
+
+OK, BAD_INPUT, UNMET, INTERRUPTED = 0, 2, 3, 130
+"""Exit codes: done; bad usage or input; done, but no student meets the budget; stopped before there was a result."""
+
+REFUSALS = (ArtefactError, ConfigError, DataError, PolicyError, SearchError, SpaceError, WriteError)
+"""Errors whose message is written for the user. Anything else is a bug of ours and keeps its traceback."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command ends with: one JSON object for machines, the same in words for people, and the exit code."""
+
+    record: Mapping[str, Any]
+    show: Callable[[], None]
+    code: int = OK
+
+
+def run(command: Callable[[], Outcome], *, as_json: bool) -> NoReturn:
+    """Runs a command and leaves with its exit code.
+
+    With `as_json` standard output carries exactly one JSON object; whatever else is printed goes to standard error.
+    """
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        outcome = _guarded(command)
+    if as_json:
+        typer.echo(json.dumps(outcome.record))
+    else:
+        outcome.show()
+    raise typer.Exit(outcome.code)
+
+
+def _guarded(command: Callable[[], Outcome]) -> Outcome:
+    try:
+        return command()
+    except REFUSALS as error:
+        return _refusal(" ".join(str(error).split()), BAD_INPUT)
+    except KeyboardInterrupt:
+        return _refusal("interrupted before there was a result; what was written earlier is whole", INTERRUPTED)
+
+
+def _refusal(message: str, code: int) -> Outcome:
+    # People and machines alike find it on standard error; with --json it is the object on standard output too.
+    say(f"error: {message}")
+    return Outcome({"error": message}, lambda: None, code)
+
+
+def say(text: str) -> None:
+    """A plain line for people, on standard error, so that results can be piped."""
+    typer.echo(text, err=True)

@@ -1,0 +1,55 @@
+"""The flags that several commands share, and how flags become settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from n2n.cli.config import ConfigError, Settings, assignments, settings
+
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file with the same keys; flags win.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder to write; refused where it holds something.")]
+Force = Annotated[bool | None, typer.Option("--force", help="Replace what --out holds.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random. [default: 0]")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps or auto. [default: cpu]")]
+Precision = Annotated[str | None, typer.Option("--precision", help="auto, fp32 or bf16. [default: auto]")]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", help="digits, mnist, fashion-mnist, cifar-10, cifar-100, a PATH or module:function."),
+]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the files of --data are.")]
+Teacher = Annotated[Path | None, typer.Option("--teacher", help="Folder that `n2n train-teacher` wrote.")]
+Network = Annotated[
+    str | None, typer.Option("--network", help="A built-in name such as resnet20, or your own module:function.")
+]
+NetworkArg = Annotated[
+    list[str] | None, typer.Option("--network-arg", help="NAME=VALUE for the network's builder; may be repeated.")
+]
+Weights = Annotated[Path | None, typer.Option("--weights", help="safetensors file with the weights of --network.")]
+
+
+def read(model: type[Settings], context: typer.Context, *, positional: tuple[str, ...] = ()) -> Any:
+    """The validated settings of a command: its flags that were given, over its --config file, over the defaults."""
+    skip = {"config", "as_json", *positional}
+    given = {name: value for name, value in context.params.items() if name not in skip and value not in (None, (), [])}
+    if "network_arg" in given:
+        given["network_args"] = assignments(given.pop("network_arg"))
+    return settings(model, context.params.get("config"), given)
+
+
+def out_folder(out: Path | None, *, force: bool) -> Path:
+    """The folder that --out names.
+
+    Raises:
+        ConfigError: it was not given, is a file, or holds something and `force` is off.
+    """
+    if out is None:
+        raise ConfigError("--out FOLDER is required: where to write the result")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is a file; give a folder")
+    if out.is_dir() and any(out.iterdir()) and not force:
+        raise ConfigError(f"--out {out} is not empty; choose another folder, or say --force to replace what it holds")
+    return out

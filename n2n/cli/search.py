@@ -1,0 +1,188 @@
+"""`n2n search`: smaller students of a trained network, a learned policy and a report, as one run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from n2n.cli import options
+from n2n.cli.config import ConfigError, SearchSettings, TrainTeacherSettings
+from n2n.cli.door import OK, UNMET, Outcome, run, say
+from n2n.cli.networks import DEFAULT_DATA, Chosen, chosen, load_data, untrained
+from n2n.cli.tables import comparison
+from n2n.cli.train_teacher import fit
+from n2n.data import example_inputs
+from n2n.main_job import SearchResult
+from n2n.main_job import search as find_students
+from n2n.search.teachers import TeacherCard, save_teacher
+
+DEFAULT_NETWORK = "resnet20"
+AT_THE_DOOR = {"out", "data", "data_dir", "teacher", "network", "network_args", "weights"}
+"""Settings that the command turns into the network and the data; the others go on to `n2n.search` as they are."""
+
+
+def command(
+    context: typer.Context,
+    teacher: options.Teacher = None,
+    network: options.Network = None,
+    network_arg: options.NetworkArg = None,
+    weights: options.Weights = None,
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    max_params: Annotated[
+        str | None, typer.Option("--max-params", help='Most parameters: a number, or a share such as "20%".')
+    ] = None,
+    max_macs: Annotated[str | None, typer.Option("--max-macs", help="Most MACs: a number or a share.")] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option("--max-latency-ms", help="Longest latency of one image, in ms.")
+    ] = None,
+    evaluations: Annotated[
+        int | None, typer.Option("--evaluations", help="Students to judge in all. [default: 60]")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", help="Wall time for the search.")] = None,
+    agent: Annotated[
+        str | None, typer.Option("--agent", help="reinforce, random, uniform, evolution or ppo. [default: reinforce]")
+    ] = None,
+    removal: Annotated[bool | None, typer.Option("--removal/--no-removal", help="Whether layers are removed.")] = None,
+    shrinkage: Annotated[
+        bool | None, typer.Option("--shrinkage/--no-shrinkage", help="Whether layers are narrowed.")
+    ] = None,
+    granularity: Annotated[
+        str | None, typer.Option("--granularity", help="What one removal speaks of: layer or block.")
+    ] = None,
+    factors: Annotated[
+        list[float] | None, typer.Option("--factor", help="A width factor of shrinkage; repeat, ascending to 1.0.")
+    ] = None,
+    round_to: Annotated[int | None, typer.Option("--round-to", help="Widths are multiples of this.")] = None,
+    rollouts: Annotated[int | None, typer.Option("--rollouts", help="Students per policy update. [default: 5]")] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Distillation steps to judge a student. [default: 60]")
+    ] = None,
+    objective: Annotated[str | None, typer.Option("--objective", help="kd, logit_mse or ce. [default: kd]")] = None,
+    final_epochs: Annotated[
+        float | None, typer.Option("--final-epochs", help="Distillation of the chosen students. [default: 3]")
+    ] = None,
+    finalists: Annotated[int | None, typer.Option("--finalists", help="How many are chosen. [default: 2]")] = None,
+    importance: Annotated[
+        str | None, typer.Option("--importance", help="Which channels stay: l1, l2, bn_scale, taylor or random.")
+    ] = None,
+    inherit: Annotated[
+        bool | None, typer.Option("--inherit/--no-inherit", help="Whether students start from the teacher's weights.")
+    ] = None,
+    policy: Annotated[Path | None, typer.Option("--policy", help="Policy folder, or run, to start from.")] = None,
+    ignored_layers: Annotated[
+        list[str] | None, typer.Option("--ignored-layer", help="A layer to leave as it is; may be repeated.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option("--workers", help="Ray workers; 0 judges in this process.")] = None,
+    out: options.Out = None,
+    force: options.Force = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    precision: options.Precision = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Search for small students of a trained network and distil the best.
+
+    Without --teacher or --network a small ResNet-20 is trained on the embedded digits on the spot.
+    """
+    run(lambda: search(options.read(SearchSettings, context), quiet=as_json), as_json=as_json)
+
+
+def search(settings: SearchSettings, *, quiet: bool = False) -> Outcome:
+    """Runs one search and says what came out."""
+    out = options.out_folder(settings.out, force=settings.force)
+    taken = chosen(settings)
+    card: TeacherCard | None = None
+    if taken is None:
+        taken, card = on_the_spot(settings)
+    for note in taken.data.notes:
+        say(f"note: {note}")
+    result = find_students(
+        taken.network,
+        example_inputs(taken.data),
+        taken.data,
+        out=out,
+        teacher_name=taken.teacher_name,
+        progress=not quiet,
+        **arguments(settings),
+    )
+    if card is not None:
+        save_teacher(out / "teacher", taken.network, card)
+    return outcome(result)
+
+
+def arguments(settings: SearchSettings) -> dict[str, Any]:
+    """The settings that are arguments of `n2n.search` under the same name."""
+    kept = {name: value for name, value in settings if name not in AT_THE_DOOR}
+    return {**kept, "max_params": number(settings.max_params), "max_macs": number(settings.max_macs)}
+
+
+def number(budget: int | float | str | None) -> int | float | str | None:
+    """A budget as typed: a number where it reads as one, otherwise as it stands ("20%")."""
+    if not isinstance(budget, str):
+        return budget
+    try:
+        value = float(budget)
+    except ValueError:
+        return budget
+    return int(value) if value.is_integer() else value
+
+
+def on_the_spot(settings: SearchSettings) -> tuple[Chosen, TeacherCard]:
+    """A small teacher for the embedded digits, trained now.
+
+    Raises:
+        ConfigError: other data, which take longer than a search without a teacher should.
+    """
+    if settings.data not in (None, DEFAULT_DATA):
+        raise ConfigError(
+            f"--data {settings.data} needs a trained network: run `n2n train-teacher {DEFAULT_NETWORK} --data "
+            f"{settings.data} --out FOLDER` and say --teacher FOLDER, or give --network with --weights"
+        )
+    data, source = load_data(settings)
+    say(f"no --teacher and no --network: training a {DEFAULT_NETWORK} on {source} first (it is saved in OUT/teacher)")
+    network, known_as = untrained(DEFAULT_NETWORK, {}, data, settings.seed)
+    assert known_as is not None  # a built-in network
+    training = TrainTeacherSettings(
+        network=DEFAULT_NETWORK, seed=settings.seed, device=settings.device, precision=settings.precision
+    )
+    card = fit(network, data, training, source, known_as)
+    say(f"teacher: {card.validation_accuracy:.2%} on validation after {card.seconds:.0f} s")
+    return Chosen(network, DEFAULT_NETWORK, known_as, data, source), card
+
+
+def outcome(result: SearchResult) -> Outcome:
+    """The result for machines and for people; exit code 3 where no student meets the budget."""
+    record = {
+        "out": str(result.out),
+        "stopped": result.stopped,
+        "evaluations": result.evaluations,
+        "seconds": result.seconds,
+        "overhead": result.overhead,
+        "meets_budget": result.meets_budget,
+        "teacher": result.teacher.to_json(),
+        "students": [one.to_json() for one in result.students],
+        "notes": list(result.notes),
+    }
+    return Outcome(record, lambda: show(result), OK if result.meets_budget else UNMET)
+
+
+def show(result: SearchResult) -> None:
+    """The outcome in words."""
+    students = [(f"student {one.rank}", one.figures) for one in result.students]
+    typer.echo(f"\n{comparison(result.teacher, students)}\n")
+    for note in result.notes:
+        typer.echo(f"note: {note}")
+    for missed in () if result.meets_budget else [*(one for all_of in result.students for one in all_of.violations)]:
+        typer.echo(f"budget missed: {missed}")
+    if not result.students:
+        typer.echo("no student was finished; allow more --evaluations or a wider budget")
+    typer.echo(f"{result.evaluations} students judged in {result.seconds:.0f} s; ended by: {result.stopped}")
+    typer.echo(f"run folder: {result.out}\nlook next at:")
+    typer.echo(f"  {result.out / 'report.md'}")
+    for one in result.students[:1]:
+        typer.echo(f"  n2n evaluate {result.out / one.folder}")
+    typer.echo(f"  n2n policy show {result.out}")

@@ -1,0 +1,147 @@
+"""Teacher folders: a network trained on labels, its weights, and what is needed to build it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from n2n.data import Data, example_inputs
+from n2n.distill.accuracy import accuracy
+from n2n.distill.fit import Progress
+from n2n.distill.fit import train_teacher as fit_teacher
+from n2n.networks import TEACHERS, build_teacher, macs, parameters
+from n2n.search.artefacts import load_weights
+from n2n.search.errors import ArtefactError, SearchError
+from n2n.search.files import read_json, write_json, write_tensors
+
+WEIGHTS = "model.safetensors"
+CARD = "teacher.json"
+
+
+@dataclass(frozen=True)
+class TeacherCard:
+    """What `teacher.json` says.
+
+    `name` is a built-in teacher or the `module:function` that builds it, `arguments` its keyword arguments; accuracies
+    are shares in [0, 1]; `macs` are for one image; `seconds` is the wall time of training.
+    """
+
+    name: str
+    arguments: dict[str, Any]
+    data: str
+    data_fingerprint: str
+    classes: int
+    validation_accuracy: float
+    test_accuracy: float
+    parameters: int
+    macs: int
+    epochs: float
+    seed: int
+    seconds: float
+
+    @property
+    def built_in(self) -> bool:
+        """Whether `n2n.networks` builds it, so that no code of the user's is needed."""
+        return self.name in TEACHERS
+
+
+def train_teacher(
+    network: nn.Module,
+    data: Data,
+    *,
+    name: str,
+    arguments: Mapping[str, Any],
+    epochs: float,
+    source: str | None = None,
+    lr: float = 0.1,
+    batch_size: int = 128,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: str = "auto",
+    progress: Progress | None = None,
+) -> TeacherCard:
+    """Trains `network` in place on the labels of the train split, then reads validation and test accuracy once each.
+
+    `source` is what loads the data again (a name or a path), the name of the data where it is not given.
+
+    Raises:
+        SearchError: the training diverged.
+    """
+    result = fit_teacher(
+        network,
+        data.training,
+        epochs=epochs,
+        lr=lr,
+        batch_size=batch_size,
+        seed=seed,
+        device=device,
+        precision=precision,
+        progress=progress,
+    )
+    if result.diverged:
+        raise SearchError(f"training {name} diverged: {result.reason}")
+    mean, std = data.training.mean, data.training.std
+    validation, test = (
+        accuracy(network, split, mean=mean, std=std, device=device, precision=precision)[0]
+        for split in (data.validation, data.test)
+    )
+    return TeacherCard(
+        name=name,
+        arguments=dict(arguments),
+        data=source or data.name,
+        data_fingerprint=data.fingerprint,
+        classes=data.classes,
+        validation_accuracy=validation,
+        test_accuracy=test,
+        parameters=parameters(network),
+        macs=macs(network, example_inputs(data).to(device)),
+        epochs=epochs,
+        seed=seed,
+        seconds=result.seconds,
+    )
+
+
+def save_teacher(folder: Path, network: nn.Module, card: TeacherCard) -> None:
+    """Writes a teacher folder; the weights first, so that a folder with a card is whole.
+
+    Raises:
+        WriteError: the file system refused; files that were there before are as they were.
+    """
+    write_tensors(folder / WEIGHTS, network.state_dict())
+    write_json(folder / CARD, vars(card))
+
+
+def read_card(folder: Path) -> TeacherCard:
+    """What the teacher folder says of itself.
+
+    Raises:
+        ArtefactError: no such folder, or its card is damaged.
+    """
+    fields = read_json(folder / CARD)
+    expected = set(TeacherCard.__dataclass_fields__)
+    if set(fields) != expected:
+        raise ArtefactError(
+            f"{folder / CARD}: expected the keys {sorted(expected)}, found {sorted(fields)}; train the teacher again"
+        )
+    return TeacherCard(**fields)
+
+
+def load_teacher(folder: Path, network: nn.Module | None = None) -> tuple[nn.Module, TeacherCard]:
+    """The trained network of a teacher folder, in eval mode, and its card.
+
+    `network` is needed, freshly built, where the teacher is not a built-in one; it is filled and returned.
+
+    Raises:
+        ArtefactError: a file is missing or damaged, or the weights are of another network.
+    """
+    card = read_card(folder)
+    if network is None:
+        if not card.built_in:
+            raise ArtefactError(f"{folder} holds a teacher built by {card.name}; pass network=, freshly built by it")
+        network = build_teacher(card.name, **card.arguments)
+    load_weights(network, folder / WEIGHTS)
+    return network.eval(), card
