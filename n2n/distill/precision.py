@@ -37,7 +37,9 @@ class Precision:
         """Images [B, C, H, W] in the layout that the network wants."""
         if self.channels_last and images.dim() == 4:
             return images.contiguous(memory_format=torch.channels_last)
-        return images
+        # One channel in contiguous memory may still carry the strides of channels_last, and convolutions then follow
+        # that layout, where odd widths corrupted torch's heap; through one axis the strides are those of the shape.
+        return images.contiguous().flatten().view(images.shape)
 
 
 @cache
