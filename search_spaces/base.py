@@ -128,7 +128,7 @@ class SearchSpace(Protocol):
         ...
 
     def legal(self, draft: Draft) -> Mask:
-        """Which actions [A] the next decision allows; the last is always among them.
+        """Which actions [A] the next decision allows; the last is among them unless a budget forbids it.
 
         Raises:
             SpaceError: the draft is finished.

@@ -59,7 +59,7 @@ class LayerRemoval(TeacherSpace):
             raise SpaceError(
                 f"layer_removal: no {granularity} of {type(reading.network).__name__} can be removed ({reasons})"
             )
-        self._fits: dict[frozenset[str], bool] = {}
+        self._conflicts: set[frozenset[str]] = set()
 
     def _by_layer(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         return tuple((name, (name,)) for name, reason in self._reasons.items() if not reason)
@@ -119,13 +119,12 @@ class LayerRemoval(TeacherSpace):
     def _fit(self, removed: frozenset[str]) -> bool:
         """Whether what remains fits together when all later decisions keep."""
         gone = canonical(self.reading, removed)
-        if gone not in self._fits:
+        if gone not in self._plans and gone not in self._conflicts:
             try:
-                removal_plan(self.reading, gone)
-                self._fits[gone] = True
+                self._plans[gone] = removal_plan(self.reading, gone)
             except WidthConflict:
-                self._fits[gone] = False
-        return self._fits[gone]
+                self._conflicts.add(gone)
+        return gone not in self._conflicts
 
     def _layers_of(self, decision: int) -> tuple[str, ...]:
         return self._decisions[decision][1]

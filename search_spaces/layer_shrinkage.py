@@ -10,13 +10,15 @@ from math import lcm
 import numpy as np
 from torch import nn
 
-from search_spaces.base import Architecture, Draft, LayerRow, Mask, SpaceError
+from search_spaces.base import Architecture, Cost, Draft, LayerRow, Mask, SpaceError
 from search_spaces.teacher.analysis import Reading, ignored, read
 from search_spaces.teacher.architecture import TeacherArchitecture
 from search_spaces.teacher.removal import can_change_kernel, shape_of
 from search_spaces.teacher.space import TeacherSpace
 from search_spaces.teacher.trace import ExampleInputs, ForwardFn
 
+RESERVE = 2 / 3
+"""The share of the uniform factor under a budget that stays affordable for the decisions to come."""
 FACTORS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -30,6 +32,8 @@ def layer_shrinkage(
     ignored_layers: Sequence[str | type[nn.Module]] = (),
     forward_fn: ForwardFn | None = None,
     start: Architecture | None = None,
+    max_parameters: float | None = None,
+    max_macs: float | None = None,
 ) -> LayerShrinkage:
     """Open the space of widths over a teacher, or over one of its removal students.
 
@@ -42,9 +46,14 @@ def layer_shrinkage(
         ignored_layers: layers whose widths stay: names, shell-style patterns, or module types.
         forward_fn: `(network, example_inputs) -> output`, where the network is not simply called.
         start: a removal student of the same teacher that is shrunk instead of the whole teacher.
+        max_parameters, max_macs: a hard budget, met by every student: actions that would break it are not legal, so
+            that keeping everything is illegal somewhere. A factor stays affordable for all decisions to come, or the
+            first layers would use up what the last ones need: the largest up to two thirds of the factor at which
+            uniform scaling meets the budget, else the smallest.
 
     Raises:
-        SpaceError: the network cannot be read, nothing in it can shrink, or an argument is out of range.
+        SpaceError: the network cannot be read, nothing in it can shrink, an argument is out of range, or no student
+            meets the budget (the least that can be reached is named).
     """
     reading = read(network, example_inputs, forward_fn=forward_fn)
     return LayerShrinkage(
@@ -54,6 +63,8 @@ def layer_shrinkage(
         kernels=kernels,
         kept=ignored(reading, ignored_layers),
         start=start,
+        max_parameters=max_parameters,
+        max_macs=max_macs,
     )
 
 
@@ -68,6 +79,11 @@ class Decision:
     kernel: bool
 
 
+def _whole(limit: float | None) -> int:
+    """A limit as the largest whole number that meets it; no limit is one that nothing reaches."""
+    return 2**63 if limit is None else int(limit)
+
+
 class LayerShrinkage(TeacherSpace):
     """Action a multiplies a group's width by `factors[a]`; the last action keeps it."""
 
@@ -79,7 +95,9 @@ class LayerShrinkage(TeacherSpace):
         round_to: int,
         kernels: bool,
         kept: frozenset[str],
-        start: Architecture | None,
+        start: Architecture | None = None,
+        max_parameters: float | None = None,
+        max_macs: float | None = None,
     ) -> None:
         ascending = all(low < high for low, high in pairwise(factors))
         if not factors or not ascending or factors[0] <= 0 or factors[-1] != 1.0:
@@ -100,6 +118,30 @@ class LayerShrinkage(TeacherSpace):
             reasons = "; ".join(f"{name} {reason}" for name, reason in list(self._reasons.items())[:6])
             raise SpaceError(f"layer_shrinkage: nothing in {type(reading.network).__name__} can shrink ({reasons})")
         self._memory: dict[tuple[int, ...], TeacherArchitecture] = {}
+        self._most = Cost(_whole(max_parameters), _whole(max_macs))
+        self._check_budget()
+
+    def _check_budget(self) -> None:
+        uniform = [self.cost(self._so_far(Draft((a,) * self.num_decisions))) for a in range(self.num_actions)]
+        meeting = [action for action in range(self.num_actions) if self._within(uniform[action])]
+        if not meeting:
+            limits = {"parameters": self._most.parameters, "MACs": self._most.macs}
+            asked = " and ".join(f"{limit:,} {name}" for name, limit in limits.items() if limit != _whole(None))
+            raise SpaceError(
+                f"layer_shrinkage: no student has at most {asked}; the smallest has {uniform[0].parameters:,} "
+                f"parameters and {uniform[0].macs:,} MACs, the teacher {self.reading.parameters:,} and "
+                f"{self.reading.macs:,}"
+            )
+        affordable = self._factors[meeting[-1]] * RESERVE + 1e-9
+        self._reserve = max((action for action in meeting if self._factors[action] <= affordable), default=0)
+
+    def _within(self, cost: Cost) -> bool:
+        return cost.parameters <= self._most.parameters and cost.macs <= self._most.macs
+
+    def _can_end_within(self, draft: Draft, action: int) -> bool:
+        """Whether a budget is met after an action when all that follow take the reserved factor."""
+        rest = (self._reserve,) * (self.num_decisions - draft.cursor - 1)
+        return self._within(self.cost(self._so_far(Draft((*draft.actions, action, *rest)))))
 
     def _width_decisions(self) -> tuple[Decision, ...]:
         decisions = []
@@ -144,10 +186,23 @@ class LayerShrinkage(TeacherSpace):
         return len(self._decisions)
 
     def legal(self, draft: Draft) -> Mask:
-        """All factors [A] are legal for every group."""
+        """The factors [A] after which the budget can still be met; all of them where there is none."""
         if draft.cursor >= self.num_decisions:
             raise SpaceError(f"{self.name}: the draft is finished, there is no decision {draft.cursor}")
-        return np.ones(self.num_actions, dtype=np.bool_)
+        # Costs grow with the action, so the legal ones are the first few: find their number by bisection.
+        fine, over = 0, self.num_actions
+        if self._unbounded or self._can_end_within(draft, over - 1):
+            fine = over - 1
+        else:
+            over -= 1
+        while over - fine > 1:
+            middle = (fine + over) // 2
+            fine, over = (middle, over) if self._can_end_within(draft, middle) else (fine, middle)
+        return np.arange(self.num_actions) <= fine
+
+    @property
+    def _unbounded(self) -> bool:
+        return self._most == Cost(_whole(None), _whole(None))
 
     def decision_name(self, decision: int) -> str:
         """The group (named by its first layer) or kernel that a decision speaks of."""

@@ -345,8 +345,13 @@ def _finish(walk: _Walk, values: dict[int, Channels | None]) -> Plan:
         for r in roots
     )  # fmt: skip
 
+    known: dict[int, Channels] = {}  # most nodes pass on the very object that they were given
+
     def settled(channels: Channels) -> Channels:
-        return Channels(channels.axis, position[walk.find(channels.group)], channels.repeat, channels.folds)
+        if id(channels) not in known:
+            group = position[walk.find(channels.group)]
+            known[id(channels)] = Channels(channels.axis, group, channels.repeat, channels.folds)
+        return known[id(channels)]
 
     ends = {name: Ends(settled(ends.incoming), settled(ends.outgoing)) for name, ends in walk.ends.items()}
     return Plan(groups, ends, {index: value and settled(value) for index, value in values.items()})

@@ -63,8 +63,10 @@ def removal_plan(reading: Reading, removed: frozenset[str]) -> Plan:
     return plan(reading.nodes, reading.widths, removed, emptied, skipped)
 
 
-def shape_of(reading: Reading, architecture: TeacherArchitecture) -> Shape:
-    """The skeleton of an architecture.
+def shape_of(
+    reading: Reading, architecture: TeacherArchitecture, *, plans: dict[frozenset[str], Plan] | None = None
+) -> Shape:
+    """The skeleton of an architecture; `plans` remembers the channel groups of what was removed before.
 
     Raises:
         SpaceError: it belongs to another teacher, names what this one does not have, or does not fit together.
@@ -79,10 +81,14 @@ def shape_of(reading: Reading, architecture: TeacherArchitecture) -> Shape:
     if unknown:
         raise SpaceError(f"the architecture names {unknown[0]!r}, which the teacher does not have")
     removed = canonical(reading, architecture.removed)
-    try:
-        remaining = removal_plan(reading, removed)
-    except WidthConflict as error:
-        raise SpaceError(f"the architecture removes layers that cannot go together: {error}") from error
+    remaining = None if plans is None else plans.get(removed)
+    if remaining is None:
+        try:
+            remaining = removal_plan(reading, removed)
+        except WidthConflict as error:
+            raise SpaceError(f"the architecture removes layers that cannot go together: {error}") from error
+        if plans is not None:
+            plans[removed] = remaining
     wished = dict(architecture.widths)
     stray = set(wished) - {group.name for group in remaining.groups}
     if stray:

@@ -12,6 +12,7 @@ from torch import nn
 from search_spaces.base import Architecture, Cost, Draft, Floats, LayerRow, Mask, SpaceError, random_actions, replay
 from search_spaces.teacher.analysis import Layer, Reading
 from search_spaces.teacher.architecture import TeacherArchitecture, architecture_from_json
+from search_spaces.teacher.channels import Plan
 from search_spaces.teacher.features import COLUMN, SIZE_COLUMNS, size_columns, static_rows
 from search_spaces.teacher.removal import Shape, canonical, cost_of, shape_of
 from search_spaces.teacher.student_builder import build
@@ -30,6 +31,7 @@ class TeacherSpace(ABC):
         self._row = {layer.name: i for i, layer in enumerate(layers)}
         self._static = static_rows(reading, layers)
         self._sizes: dict[TeacherArchitecture, Floats] = {}
+        self._plans: dict[frozenset[str], Plan] = {}
 
     @property
     @abstractmethod
@@ -136,7 +138,7 @@ class TeacherSpace(ABC):
     def from_json(self, text: str) -> TeacherArchitecture:
         """The architecture that `to_json` wrote, checked against the teacher."""
         found = architecture_from_json(text)
-        shape = shape_of(self.reading, found)
+        shape = self._shape(found)
         full = {group.name: group.width for group in shape.plan.groups}
         kernels = {layer.name: layer.kernel for layer in self.reading.layers}
         return TeacherArchitecture(
@@ -157,7 +159,9 @@ class TeacherSpace(ABC):
         return architecture
 
     def _shape(self, architecture: Architecture) -> Shape:
-        return shape_of(self.reading, self._own(architecture))
+        if len(self._plans) >= _CACHE:
+            self._plans.clear()
+        return shape_of(self.reading, self._own(architecture), plans=self._plans)
 
     def _size_columns(self, architecture: TeacherArchitecture) -> Floats:
         found = self._sizes.get(architecture)
