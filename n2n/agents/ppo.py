@@ -3,6 +3,9 @@
 Stable-Baselines3 owns the network, the buffer and the update; this file only feeds them. Its policies know no masks: an
 action that is not legal is played as the nearest legal one, and the wished one is what is reinforced, so that the
 replacement is a part of the environment and the update stays on-policy.
+
+Its perceptron reads a summary of the observation in place of all N rows, which costs the same for any depth and lets
+the weights fit other teachers.
 """
 
 from __future__ import annotations
@@ -17,19 +20,29 @@ import torch
 from torch import Tensor
 
 from n2n.agents.base import Stats, Trajectory, nearest_legal
+from n2n.agents.policies import cursor_weight, under_cursor
+from search_spaces.base import FEATURES
+
+_DECIDED = FEATURES.index("decided")
+
+
+def summary(observation: Tensor) -> Tensor:
+    """Three mean rows [..., 3F] of observations [..., N, F]: under the cursor, of all layers, of the decided ones."""
+    decided = observation[..., _DECIDED]  # [..., N]
+    share = decided / decided.sum(dim=-1, keepdim=True).clamp_min(1.0)
+    current = under_cursor(observation, cursor_weight(observation))
+    return torch.cat((current, observation.mean(dim=-2), under_cursor(observation, share)), dim=-1)
 
 
 class PpoAgent:
-    """PPO with its two-layer perceptron over the flattened observation; built when the first observation is seen."""
+    """PPO with Stable-Baselines3's two-layer perceptrons, one for the policy and one for the value."""
 
-    def __init__(self, actions: int, decisions: int, seed: int, options: dict[str, Any]) -> None:
+    def __init__(self, features: int, actions: int, seed: int, options: dict[str, Any]) -> None:
         _require()
-        self._actions, self._decisions = actions, decisions
-        self._options = options
-        self._model: Any = None
-        self._pending: dict[str, Tensor] = {}
         self._steps: list[tuple[Tensor, Tensor, Tensor]] = []  # wished actions, values, log-probabilities, each [B]
         self._random = _Random(seed)
+        with self._random.swapped():
+            self._model = _model(features, actions, options)
 
     def reset(self, batch_size: int) -> None:
         """Forgets the rollout before."""
@@ -39,12 +52,8 @@ class PpoAgent:
     def act(self, observation: Tensor, legal: Tensor) -> Tensor:
         """Samples an action for each draft, [B], and replaces what is not legal."""
         with self._random.swapped():
-            if self._model is None:
-                self._model = self._build(tuple(observation.shape[1:]))
-                if self._pending:
-                    self.load(self._pending)
             self._model.policy.set_training_mode(False)
-            wished, values, log_probabilities = self._model.policy(observation)
+            wished, values, log_probabilities = self._model.policy(summary(observation))
         self._steps.append((wished, values.flatten(), log_probabilities))
         return nearest_legal(legal, wished)
 
@@ -72,40 +81,21 @@ class PpoAgent:
         )
 
     def state(self) -> dict[str, Tensor]:
-        """The weights of policy and value network; empty before the first observation."""
-        if self._model is None:
-            return dict(self._pending)
+        """The weights of policy and value network."""
         return {name: value.detach().cpu().clone() for name, value in self._model.policy.state_dict().items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Takes weights over, or keeps them until the network is built at the first observation."""
-        if self._model is None:
-            self._pending = dict(state)
-            return
+        """Takes weights over; the optimiser keeps what it knows of the steps before."""
         own = {name: tuple(value.shape) for name, value in self._model.policy.state_dict().items()}
         given = {name: tuple(value.shape) for name, value in state.items()}
         if own != given:
             differing = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
             details = "; ".join(f"{name}: expected {own.get(name)}, found {given.get(name)}" for name in differing[:4])
             raise ValueError(
-                f"the weights are not those of this PPO policy ({details}); PPO reads the flattened observation, "
-                "so its weights only fit a teacher with the same number of layers"
+                f"the weights are not those of this PPO policy ({details}); "
+                "use a policy of the same number of actions and the same feature version"
             )
         self._model.policy.load_state_dict(dict(state))
-
-    def _build(self, shape: tuple[int, ...]) -> Any:
-        """The model without an environment, set up as `PPO.load` does it; shape is (N, F)."""
-        from gymnasium import spaces
-        from stable_baselines3 import PPO
-        from stable_baselines3.common.logger import Logger
-
-        model = PPO("MlpPolicy", None, device="cpu", _init_setup_model=False, **self._options)  # type: ignore[arg-type]
-        model.observation_space = spaces.Box(0.0, 1.0, shape, np.float32)
-        model.action_space = spaces.Discrete(self._actions)
-        model.n_envs, model.n_steps = 1, self._decisions
-        model._setup_model()
-        model.set_logger(Logger(folder=None, output_formats=[]))
-        return model
 
     def _buffer(self, trajectory: Trajectory) -> Any:
         from stable_baselines3.common.buffers import RolloutBuffer
@@ -121,10 +111,11 @@ class PpoAgent:
             gae_lambda=model.gae_lambda,
             n_envs=batch,
         )
+        seen = summary(trajectory.observations).numpy()  # [T, B, 3F]
         for step, (wished, values, log_probabilities) in enumerate(self._steps):
             last = step == steps - 1
             buffer.add(
-                trajectory.observations[step].numpy(),
+                seen[step],
                 wished.numpy().reshape(-1, 1),
                 trajectory.rewards.numpy() if last else np.zeros(batch, dtype=np.float32),
                 np.full(batch, float(step == 0), dtype=np.float32),
@@ -133,6 +124,21 @@ class PpoAgent:
             )
         buffer.compute_returns_and_advantage(torch.zeros(batch), np.ones(batch, dtype=np.float32))
         return buffer
+
+
+def _model(features: int, actions: int, options: dict[str, Any]) -> Any:
+    """Stable-Baselines3's PPO without an environment, set up as `PPO.load` does it."""
+    from gymnasium import spaces
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.logger import Logger
+
+    model = PPO("MlpPolicy", None, device="cpu", _init_setup_model=False, **options)  # type: ignore[arg-type]
+    model.observation_space = spaces.Box(0.0, 1.0, (3 * features,), np.float32)
+    model.action_space = spaces.Discrete(actions)
+    model.n_envs = 1
+    model._setup_model()
+    model.set_logger(Logger(folder=None, output_formats=[]))
+    return model
 
 
 class _Random:
@@ -172,16 +178,16 @@ def ppo(
     *,
     seed: int,
     learning_rate: float = 3e-3,
-    epochs: int = 10,
-    batch_size: int = 64,
+    epochs: int = 8,
+    batch_size: int = 128,
     clip_range: float = 0.2,
     gae_lambda: float = 0.95,
-    entropy_weight: float = 0.01,
+    entropy_weight: float = 0.05,
 ) -> PpoAgent:
     """PPO, undiscounted, since a student is worth as much after many decisions as after few.
 
     Args:
-        features: not needed, the first observation says it.
+        features: F.
         actions: A.
         decisions: T.
         seed: of weights, draws and minibatches.
@@ -196,8 +202,8 @@ def ppo(
         ImportError: Stable-Baselines3 is not installed.
     """
     return PpoAgent(
+        features,
         actions,
-        decisions,
         seed,
         {
             "learning_rate": learning_rate,

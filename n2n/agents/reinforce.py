@@ -142,8 +142,8 @@ def reinforce(
     hidden: int = 30,
     layers: int = 2,
     learning_rate: float | None = None,
-    entropy_weight: float = 0.01,
-    baseline_decay: float = 0.9,
+    entropy_weight: float = 0.2,
+    baseline_decay: float = 0.8,
     normalise: bool = True,
     max_gradient_norm: float = 1.0,
     keep_bias: float = 0.0,
@@ -159,7 +159,8 @@ def reinforce(
         hidden: size of each LSTM direction and layer; 30 in the paper.
         layers: LSTM layers; 2 in the paper.
         learning_rate: of Adam; by default that of the paper, 0.003 for removal and 0.01 for shrinkage.
-        entropy_weight: nats of mean entropy are worth this much advantage; 0 switches the bonus off.
+        entropy_weight: one nat of entropy is worth this much advantage; 0 switches the bonus off. The default
+            keeps looking for long; a smaller one settles sooner.
         baseline_decay: share of the old baseline that stays at an update.
         normalise: divides the advantages by their size, so that the scale of rewards does not matter.
         max_gradient_norm: longer gradients are cut to this length.
