@@ -61,8 +61,8 @@ def _reading(result: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
     return (
         f"Data: {data['name']} ({data['train']:,} train, {data['validation']:,} validation, {data['test']:,} test "
         f"images, {data['classes']} classes). The search saw train and validation; the test split was opened once, for "
-        "this table. Parameters are counted, MACs are multiply-accumulates of one example; latency is of one example on "
-        f"{teacher['threads']} thread(s) of {environment['cpu'] or 'this processor'}, median with the interquartile "
+        "this table. Parameters are counted, MACs are multiply-accumulates of one example; latency is of one example "
+        f"on {teacher['threads']} thread(s) of {environment['cpu'] or 'this processor'}, median with the interquartile "
         "range in brackets; size is the weights."
     )
 
