@@ -45,6 +45,8 @@ from n2n.search.summary import config_json, remarks, result_json
 from n2n.search.two_stage import Found, Rewards, two_stage
 from search_spaces.base import FEATURES, Cost, SearchSpace
 
+KEEP_BIAS = 2.2
+"""The removal policy starts by keeping nine layers of ten: without half of its layers no teacher is worth a try."""
 MakeEvaluate = Callable[[SearchSpace], Evaluate]
 OpenJudge = Callable[[SearchSpace], AbstractContextManager[Evaluate]]
 
@@ -240,8 +242,10 @@ class _Job:
     def agent(self, stage: str, space: SearchSpace) -> Agent:
         """The agent of a stage, with the weights of the policy that it starts from, where there is one."""
         options = self.finish.options
-        own = {"policy": stage} if options.agent == "reinforce" else {}
-        agent: Agent = AGENTS[options.agent](
+        own: dict[str, Any] = {}
+        if options.agent == "reinforce":
+            own = {"policy": stage, "keep_bias": KEEP_BIAS if stage == "removal" else 0.0}
+        agent = AGENTS[options.agent](
             len(FEATURES), space.num_actions, space.num_decisions, seed=stage_seed(options.seed, stage), **own
         )
         if stage in self.policies:

@@ -7,6 +7,10 @@ class SearchError(ValueError):
     """A search cannot start as asked; the message says what to change."""
 
 
+class NoDecisionError(SearchError):
+    """The space of a stage has no decision, so the stage is left out."""
+
+
 class ArtefactError(ValueError):
     """A file of a run or of a student is missing, damaged or of another network."""
 

@@ -11,7 +11,7 @@ from n2n.reward import Budget
 from n2n.search.artefacts import ForwardFn
 from n2n.search.errors import SearchError
 from n2n.search.options import SearchOptions
-from search_spaces.base import Architecture, Cost, SearchSpace, replay
+from search_spaces.base import Architecture, Cost, SearchSpace, SpaceError, replay
 from search_spaces.layer_removal import layer_removal
 from search_spaces.layer_shrinkage import layer_shrinkage
 
@@ -23,8 +23,8 @@ class Spaces(Protocol):
         """The space over the teacher's layers."""
         ...
 
-    def shrinkage(self, start: Architecture | None) -> SearchSpace:
-        """The space over the widths of a removal student, or of the teacher (None)."""
+    def shrinkage(self, start: Architecture | None, budget: Budget) -> SearchSpace:
+        """The space over the widths of a removal student, or of the teacher (None); all students meet the budget."""
         ...
 
 
@@ -41,14 +41,16 @@ class TeacherSpaces:
         """The removal space."""
         return layer_removal(self.network, self.example_inputs, granularity=self.options.granularity, **self._common())
 
-    def shrinkage(self, start: Architecture | None) -> SearchSpace:
-        """The shrinkage space of a student that removal left."""
+    def shrinkage(self, start: Architecture | None, budget: Budget) -> SearchSpace:
+        """The shrinkage space of a student that removal left; the parameters and MACs of the budget bind it."""
         return layer_shrinkage(
             self.network,
             self.example_inputs,
             factors=self.options.factors,
             round_to=self.options.round_to,
             start=start,
+            max_parameters=budget.max_parameters,
+            max_macs=budget.max_macs,
             **self._common(),
         )
 
@@ -62,23 +64,25 @@ def smallest(space: SearchSpace) -> Architecture:
 
 
 def smallest_cost(spaces: Spaces, stages: tuple[str, ...]) -> Cost:
-    """What the smallest student costs that the stages can reach."""
+    """What the smallest student costs that the stages can reach.
+
+    Raises:
+        SearchError: no stage finds anything to decide; the reasons of each are named.
+    """
     start: Architecture | None = None
     cost: Cost | None = None
-    if "removal" in stages:
-        removal = spaces.removal()
-        if removal.num_decisions:
-            start = smallest(removal)
-            cost = removal.cost(start)
-    if "shrinkage" in stages:
-        shrinkage = spaces.shrinkage(start)
-        if shrinkage.num_decisions:
-            cost = shrinkage.cost(smallest(shrinkage))
+    reasons: list[str] = []
+    for stage in stages:
+        try:
+            space = spaces.removal() if stage == "removal" else spaces.shrinkage(start, Budget())
+        except SpaceError as error:
+            reasons.append(str(error))
+            continue
+        least = smallest(space)
+        cost = space.cost(least)
+        start = least if stage == "removal" else start
     if cost is None:
-        raise SearchError(
-            f"the stages {' and '.join(stages)} find no layer that may change in this network: see "
-            "search_spaces.layer_removal(...).describe() for the reasons, and ignore fewer layers"
-        )
+        raise SearchError(f"there is no decision to take in this network: {'; '.join(dict.fromkeys(reasons))}")
     return cost
 
 

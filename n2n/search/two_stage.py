@@ -15,13 +15,14 @@ from pathlib import Path
 from n2n.agents.base import Agent
 from n2n.evaluate.base import Evaluate, Evaluation, Status
 from n2n.reward import Budget
+from n2n.search.errors import NoDecisionError
 from n2n.search.limits import Limits, limits
 from n2n.search.options import SearchOptions
 from n2n.search.progress import Display
-from n2n.search.spaces import Spaces, smallest
+from n2n.search.spaces import Spaces
 from n2n.search.stage import StageResult, StageReward, run_stage
 from n2n.search.store import Record, Store
-from search_spaces.base import Architecture, Cost, SearchSpace
+from search_spaces.base import Architecture, SearchSpace, SpaceError
 
 STARTS_TRIED = 5
 """How many of the best removal students are asked whether shrinkage could bring them under the budget."""
@@ -108,9 +109,6 @@ def two_stage(
         for index, name in enumerate(plan):
             try:
                 space = _open(name, spaces, done, opened, budget)
-                if space.num_decisions == 0:
-                    display.note(f"{name}: no decision to take in this network, stage left out")
-                    continue
                 opened[name] = space
                 stages_left = len(plan) - index
                 with open_judge(space) as evaluate:
@@ -129,6 +127,8 @@ def two_stage(
                     )
                 done.append(stage)
                 interrupted = stage.stopped == "interrupted"
+            except NoDecisionError as error:
+                display.note(f"{name} is left out: {error}")
             except KeyboardInterrupt:
                 interrupted = True
             if interrupted:
@@ -147,10 +147,13 @@ def _share(options: SearchOptions, done: list[StageResult], stages_left: int, el
 def _open(
     name: str, spaces: Spaces, done: list[StageResult], opened: Mapping[str, SearchSpace], budget: Budget
 ) -> SearchSpace:
-    if name == "removal":
-        return spaces.removal()
-    if not done:
-        return spaces.shrinkage(None)
+    try:
+        if name == "removal":
+            return spaces.removal()
+        if not done:
+            return spaces.shrinkage(None, budget)
+    except SpaceError as error:
+        raise NoDecisionError(str(error)) from error
     return best_start(opened["removal"], [one.evaluation for one in by_reward(done[-1].records)], spaces, budget)
 
 
@@ -163,28 +166,21 @@ def by_reward(records: tuple[Record, ...]) -> list[Record]:
 def best_start(removal: SearchSpace, ranked: list[Evaluation], spaces: Spaces, budget: Budget) -> SearchSpace:
     """The shrinkage space of the best removal student that shrinkage can bring under the budget.
 
-    Where none of the best can be brought there, the smallest student is the start; without any student, the teacher.
+    Where none of the best can be brought there, the smallest student is tried, then the teacher.
+
+    Raises:
+        NoDecisionError: none of these can be shrunk under the budget.
     """
-    for one in ranked[:STARTS_TRIED]:
-        space = spaces.shrinkage(removal.from_json(one.architecture))
-        if within(space, budget):
-            return space
-    return spaces.shrinkage(_smallest_of(removal, ranked))
-
-
-def _smallest_of(removal: SearchSpace, ranked: list[Evaluation]) -> Architecture | None:
-    if not ranked:
-        return None
-    least = min(ranked, key=lambda one: one.parameters if one.parameters is not None else float("inf"))
-    return removal.from_json(least.architecture)
-
-
-def within(space: SearchSpace, budget: Budget) -> bool:
-    """Whether the smallest student of a space meets the budget on parameters and MACs."""
-    cost: Cost = space.cost(smallest(space)) if space.num_decisions else space.teacher_cost
-    return (budget.max_parameters is None or cost.parameters <= budget.max_parameters) and (
-        budget.max_macs is None or cost.macs <= budget.max_macs
-    )
+    starts: list[Architecture | None] = [removal.from_json(one.architecture) for one in ranked[:STARTS_TRIED]]
+    if ranked:
+        starts.append(removal.from_json(min(ranked, key=lambda one: one.parameters).architecture))
+    reasons = []
+    for start in [*starts, None]:
+        try:
+            return spaces.shrinkage(start, budget)
+        except SpaceError as error:
+            reasons.append(str(error))
+    raise NoDecisionError(reasons[0])
 
 
 def _reserve(
