@@ -40,10 +40,10 @@ class RayPool:
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        # A worker that the system killed comes back; the student that killed it is not tried again.
-        actor = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=0)(_Worker)
-        shared = ray.put(make_evaluate)
-        self._workers: list[Any] = [actor.remote(shared, threads) for _ in range(workers)]
+        # A worker that the system killed is replaced below; the student that killed it is not tried again.
+        self._actor: Any = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
+        self._arguments = (ray.put(make_evaluate), threads)
+        self._workers: list[Any] = [self._actor.remote(*self._arguments) for _ in range(workers)]
 
     def __call__(self, students: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation each, in the same order; every worker takes the next student as soon as it is free."""
@@ -60,11 +60,11 @@ class RayPool:
                 running[worker.judge.remote(student)] = (index, worker)
             (done, *_), _ = ray.wait(list(running), num_returns=1)
             index, worker = running.pop(done)
-            free.append(worker)
-            results[index] = self._result(done, students[index])
+            results[index] = self._result(done, students[index], worker)
+            free.append(worker if worker in self._workers else self._workers[-1])
         return [results[index] for index in range(len(students))]
 
-    def _result(self, done: Any, student: Architecture) -> Evaluation:
+    def _result(self, done: Any, student: Architecture, worker: Any) -> Evaluation:
         import ray
         from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
@@ -74,6 +74,8 @@ class RayPool:
             # An error inside the evaluator is a bug there: it is raised here as it would be without workers.
             raise error.cause from error
         except (RayActorError, OutOfMemoryError) as error:
+            self._workers = [one for one in self._workers if one is not worker]
+            self._workers.append(self._actor.remote(*self._arguments))
             reason = f"the worker died while judging it, most likely out of memory: {error}"
             if self._space is None:
                 raise RuntimeError(
