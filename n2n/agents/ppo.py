@@ -182,7 +182,7 @@ def ppo(
     batch_size: int = 128,
     clip_range: float = 0.2,
     gae_lambda: float = 0.95,
-    entropy_weight: float = 0.05,
+    entropy_weight: float = 0.2,
 ) -> PpoAgent:
     """PPO, undiscounted, since a student is worth as much after many decisions as after few.
 
