@@ -19,36 +19,41 @@ def untouched(network: nn.Module, *, parameters: bool = True) -> Iterator[nn.Mod
     place, as for forward and backward passes. Plain attributes that a module writes in its forward are not restored.
     """
     modules = list(network.modules())
-    tables = [(table, dict(table)) for module in modules for table in _tables(module)]
+    tables = [(module, name, table, dict(table)) for module in modules for name, table in _tables(module)]
     modes = [(module, module.training) for module in modules]
     weights = [(weight, weight.data, weight.requires_grad, weight.grad) for weight in network.parameters()]
     values = [(weight.data, weight.detach().clone()) for weight in network.parameters()] if parameters else []
-    values += [(grad, grad.detach().clone()) for _, _, _, grad in weights if grad is not None]
-    buffers = [(buffer, buffer.data) for buffer in network.buffers()]
-    values += [(data, data.clone()) for _, data in buffers]
+    # Gradients and buffers are always copied: a pass writes them.
+    others = [(grad, grad.data) for *_, grad in weights if grad is not None]
+    others += [(buffer, buffer.data) for buffer in network.buffers()]
+    values += [(data, data.clone()) for _, data in others]
     try:
         yield network
     finally:
-        for table, content in tables:
-            # The same dict object stays, because the handles of hooks refer to it.
+        for module, name, table, content in tables:
+            # The same dict object comes back, because the handles of hooks refer to it.
+            vars(module)[name] = table
             table.clear()
             table.update(content)
         for module, mode in modes:
             module.training = mode
+        for tensor, data in others:
+            tensor.data = data
         for weight, data, requires_grad, grad in weights:
+            weight.grad = None  # one of another dtype would stand in the way of the data
             weight.data = data
             weight.requires_grad_(requires_grad)
             weight.grad = grad
-        for buffer, data in buffers:
-            buffer.data = data
         _write_back(values)
 
 
-def _tables(module: nn.Module) -> list[dict[Any, Any]]:
-    """The dicts of a module that hold its children, parameters, buffers and hooks."""
+def _tables(module: nn.Module) -> list[tuple[str, dict[Any, Any]]]:
+    """The dicts of a module that hold its children, parameters, buffers and hooks, with their names."""
     names = ("_modules", "_parameters", "_buffers")
     return [
-        value for name, value in vars(module).items() if isinstance(value, dict) and (name in names or "_hooks" in name)
+        (name, value)
+        for name, value in vars(module).items()
+        if isinstance(value, dict) and (name in names or "_hooks" in name)
     ]
 
 

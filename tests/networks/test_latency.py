@@ -1,0 +1,52 @@
+"""Latency against a network whose time is known."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from n2n.networks import Latency, latency
+
+
+class Sleeps(nn.Module):
+    """Takes 10 ms and remembers how it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.modes: list[bool] = []
+        self.threads: set[int] = set()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.modes.append(self.training)
+        self.threads.add(torch.get_num_threads())
+        time.sleep(0.01)
+        return x
+
+
+def test_the_median_is_the_time_of_one_call_in_milliseconds() -> None:
+    measured = latency(Sleeps(), torch.zeros(1, 2), min_run_time=0.05)
+    assert 10 <= measured.median_ms < 100
+    assert 0 <= measured.iqr_ms < 100
+    assert (measured.threads, measured.device) == (1, "cpu")
+
+
+def test_threads_are_set_for_the_measure_and_put_back() -> None:
+    before = torch.get_num_threads()
+    network = Sleeps().train()
+    latency(network, (torch.zeros(1, 2),), threads=before + 1, min_run_time=0.02)
+    assert before + 1 in network.threads
+    assert torch.get_num_threads() == before
+    assert not any(network.modes)
+    assert network.training
+
+
+def test_no_threads_is_an_error() -> None:
+    with pytest.raises(ValueError, match="threads must be at least 1, found 0"):
+        latency(Sleeps(), torch.zeros(1, 2), threads=0)
+
+
+def test_printed_with_its_unit() -> None:
+    assert str(Latency(1.234, 0.05, 2, "cpu")) == "1.23 ms (IQR 0.05, 2 threads, cpu)"
