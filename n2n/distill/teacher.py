@@ -86,7 +86,7 @@ class Teacher:
     def __call__(self, inputs: Tensor) -> Tensor:
         """Logits [B, K] (float32) of prepared images [B, C, H, W] on the teacher's device, without gradient."""
         with torch.no_grad(), self._settings.autocast():
-            logits: Tensor = self.network(inputs)
+            logits: Tensor = self.network(self._settings.place(inputs))  # not in the student's layout
         return logits.float()
 
     def logits(self, split: Split) -> Tensor:
