@@ -86,7 +86,9 @@ def _labels(array: npt.NDArray[Any], name: str) -> Tensor:
 
 def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, because np.load leaves the file of a damaged archive open.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path}: expected a NumPy archive of several arrays, found a single array")
             return {key: archive[key] for key in archive.files}

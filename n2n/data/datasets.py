@@ -99,7 +99,9 @@ def resolve(spec: str) -> Callable[..., Any]:
         sys.path.remove(here)
     function: Callable[..., Any] | None = getattr(module, function_name, None)
     if not callable(function):
-        known = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
+        known = [
+            key for key, value in inspect.getmembers(module, inspect.isfunction) if value.__module__ == module_name
+        ]
         raise DataError(
             f"{spec}: module {module_name!r} has no function {function_name!r}; it has {', '.join(known) or 'none'}"
         )
