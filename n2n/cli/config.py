@@ -105,7 +105,7 @@ class SearchSettings(NetworkSettings):
     rollouts: Annotated[int, Field(gt=0)] = 5
     steps: Annotated[int, Field(gt=0)] = 60
     objective: Annotated[str, AfterValidator(lambda name: known(name, OBJECTIVES, "objective"))] = "kd"
-    final_epochs: Annotated[float, Field(gt=0)] = 3.0
+    final_epochs: Annotated[float, Field(gt=0)] | None = None
     finalists: Annotated[int, Field(gt=0)] = 2
     importance: Literal["l1", "l2", "bn_scale", "taylor", "random"] = "l1"
     inherit: bool = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,14 +12,18 @@ from n2n.cli import options
 from n2n.cli.config import ConfigError, SearchSettings, TrainTeacherSettings
 from n2n.cli.door import OK, UNMET, Outcome, run, say
 from n2n.cli.networks import DEFAULT_DATA, Chosen, chosen, load_data, untrained
-from n2n.cli.tables import comparison
 from n2n.cli.train_teacher import fit
 from n2n.data import example_inputs
 from n2n.main_job import SearchResult
 from n2n.main_job import search as find_students
+from n2n.report.tables import HEADER, figures_table
+from n2n.search.files import read_json
 from n2n.search.teachers import TeacherCard, save_teacher
 
 DEFAULT_NETWORK = "resnet20"
+FINAL_EPOCHS = {"digits": 40.0}
+OTHER_FINAL_EPOCHS = 3.0
+"""How long the chosen students are distilled where --final-epochs does not say: digits have ten steps an epoch."""
 AT_THE_DOOR = {"out", "data", "data_dir", "teacher", "network", "network_args", "weights"}
 """Settings that the command turns into the network and the data; the others go on to `n2n.search` as they are."""
 
@@ -62,7 +67,7 @@ def command(
     ] = None,
     objective: Annotated[str | None, typer.Option("--objective", help="kd, logit_mse or ce. [default: kd]")] = None,
     final_epochs: Annotated[
-        float | None, typer.Option("--final-epochs", help="Distillation of the chosen students. [default: 3]")
+        float | None, typer.Option("--final-epochs", help="Distillation of the chosen. [default: 3; digits 40]")
     ] = None,
     finalists: Annotated[int | None, typer.Option("--finalists", help="How many are chosen. [default: 2]")] = None,
     importance: Annotated[
@@ -107,17 +112,22 @@ def search(settings: SearchSettings, *, quiet: bool = False) -> Outcome:
         out=out,
         teacher_name=taken.teacher_name,
         progress=not quiet,
-        **arguments(settings),
+        **arguments(settings, taken.data.name),
     )
     if card is not None:
         save_teacher(out / "teacher", taken.network, card)
     return outcome(result)
 
 
-def arguments(settings: SearchSettings) -> dict[str, Any]:
+def arguments(settings: SearchSettings, data: str) -> dict[str, Any]:
     """The settings that are arguments of `n2n.search` under the same name."""
     kept = {name: value for name, value in settings if name not in AT_THE_DOOR}
-    return {**kept, "max_params": number(settings.max_params), "max_macs": number(settings.max_macs)}
+    return {
+        **kept,
+        "max_params": number(settings.max_params),
+        "max_macs": number(settings.max_macs),
+        "final_epochs": settings.final_epochs or FINAL_EPOCHS.get(data, OTHER_FINAL_EPOCHS),
+    }
 
 
 def number(budget: int | float | str | None) -> int | float | str | None:
@@ -170,10 +180,16 @@ def outcome(result: SearchResult) -> Outcome:
     return Outcome(record, lambda: show(result), OK if result.meets_budget else UNMET)
 
 
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in plain text: columns as wide as their widest cell, whatever the terminal."""
+    widths = [max(len(row[at]) for row in (header, *rows)) for at in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows)]
+    return "\n".join(line.rstrip() for line in (lines[0], "-" * len(lines[0]), *lines[1:]))
+
+
 def show(result: SearchResult) -> None:
     """The outcome in words."""
-    students = [(f"student {one.rank}", one.figures) for one in result.students]
-    typer.echo(f"\n{comparison(result.teacher, students)}\n")
+    typer.echo(f"\n{aligned(HEADER, figures_table(read_json(result.out / 'result.json')))}\n")
     for note in result.notes:
         typer.echo(f"note: {note}")
     for missed in () if result.meets_budget else [*(one for all_of in result.students for one in all_of.violations)]:
