@@ -156,7 +156,7 @@ def plan(
         if node.layer in removed:
             values[node.index] = _pass_on(walk, node, values[node.inputs[0]])
         elif node.index in walk.emptied:
-            values[node.index] = _unfolded(values[walk.emptied[node.index]])
+            values[node.index] = values[walk.emptied[node.index]]
         else:
             values[node.index] = _RULES[node.op](walk, node, [values[i] for i in node.inputs])
     return _finish(walk, values)
@@ -166,10 +166,6 @@ def _pass_on(walk: _Walk, node: Node, channels: Channels | None) -> Channels | N
     if channels is None or node.op not in {"conv", "linear"}:
         return channels
     return Channels(channels.axis, channels.group, channels.repeat, (*channels.folds, (node.layer, 0)))
-
-
-def _unfolded(channels: Channels | None) -> Channels | None:
-    return channels and Channels(channels.axis, channels.group, channels.repeat)
 
 
 def _opaque(walk: _Walk, node: Node, inputs: list[Channels | None]) -> Channels | None:
@@ -281,7 +277,10 @@ def _binary(walk: _Walk, node: Node, inputs: list[Channels | None]) -> Channels 
     if from_end[0] != from_end[1] or first.repeat != second.repeat or sizes[0] != sizes[1]:
         return _opaque(walk, node, inputs)
     walk.tie(first.group, second.group)
-    return Channels(len(node.shape) + from_end[0], first.group, first.repeat)
+    # Where both sides were brought to another width, the shorter chain of removed layers stands for both.
+    changed = walk.entries(first) != sizes[0]
+    folds = min(first.folds, second.folds, key=len) if changed else ()
+    return Channels(len(node.shape) + from_end[0], first.group, first.repeat, folds)
 
 
 def _flatten(walk: _Walk, node: Node, inputs: list[Channels | None]) -> Channels | None:

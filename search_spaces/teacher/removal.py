@@ -81,6 +81,11 @@ def shape_of(
     if unknown:
         raise SpaceError(f"the architecture names {unknown[0]!r}, which the teacher does not have")
     removed = canonical(reading, architecture.removed)
+    emptied = emptied_branches(reading, removed)
+    whole = {name for branch in emptied for name in branch.layers}
+    stay = [name for name in architecture.removed if known[name].reason and name not in whole]
+    if stay:
+        raise SpaceError(f"the architecture removes {stay[0]}, which must stay: it {known[stay[0]].reason}")
     remaining = None if plans is None else plans.get(removed)
     if remaining is None:
         try:
@@ -104,7 +109,7 @@ def shape_of(
         if not can_change_kernel(known[name]) or kernel % 2 != 1 or not 0 < kernel <= known[name].kernel:
             raise SpaceError(f"kernel of {name}: expected an odd size up to {known[name].kernel}, found {kernel}")
     widths = tuple(wished.get(group.name, group.width) for group in remaining.groups)
-    return Shape(removed, emptied_branches(reading, removed), remaining, widths, dict(architecture.kernels))
+    return Shape(removed, emptied, remaining, widths, dict(architecture.kernels))
 
 
 def can_change_kernel(layer: Layer) -> bool:

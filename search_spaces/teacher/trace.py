@@ -130,7 +130,7 @@ def _nodes(program: torch.export.ExportedProgram, network: nn.Module, prefix: st
             inputs = tuple(index_of[a] for a in node.all_input_nodes if a in index_of)
             op, detail = classify(node, _shape(node), tensor_inputs=len(inputs), parameters=len(owners))
             called = operations[path, str(node.target)] if path else 0
-            if op != "opaque" and owners and (owners != {path} or called > 1 or path in shared):
+            if op != "opaque" and owners and (not path or owners != {path} or called > 1 or path in shared):
                 op = "opaque"  # parameters of another module, or of one that is called twice
             target = str(node.target).removeprefix("aten.")
             in_place = target.split(".")[0].endswith("_") and not path
@@ -146,7 +146,7 @@ def _leaf(node: fx.Node, network: nn.Module, prefix: str) -> str:
     if not stack:
         return ""
     path = str(list(stack.values())[-1][0])
-    if prefix and path != prefix.rstrip(".") and not path.startswith(prefix):
+    if prefix and not path.startswith(prefix):
         return ""
     path = re.sub(r"@\d+", "", path.removeprefix(prefix))
     if not path:
