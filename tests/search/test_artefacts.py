@@ -1,0 +1,95 @@
+"""A student that was saved comes back with the same outputs; what is damaged is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from n2n.networks import build_teacher
+from n2n.search.artefacts import TeacherName, load_student, load_weights, save_student
+from n2n.search.errors import ArtefactError
+from search_spaces import layer_removal, layer_shrinkage
+
+
+@pytest.fixture
+def folder(tmp_path: Path, network: nn.Module, example: Tensor) -> Path:
+    space = layer_shrinkage(network, example)
+    student = space.random(np.random.default_rng(3))
+    save_student(tmp_path / "s", space.build(student), student, example_inputs=example, figures={"accuracy": 0.5})
+    return tmp_path / "s"
+
+
+def test_a_shrunk_student_comes_back_with_its_outputs(folder: Path, network: nn.Module, example: Tensor) -> None:
+    space = layer_shrinkage(network, example)
+    student = space.random(np.random.default_rng(3))
+    with torch.no_grad():
+        expected = space.build(student).eval()(example)
+        for weight in network.parameters():
+            weight.zero_()  # only the structure of the teacher may matter
+        loaded = load_student(folder, network=network)
+        assert not loaded.training
+        assert torch.equal(loaded(example), expected)
+    assert json.loads((folder / "card.json").read_text())["figures"] == {"accuracy": 0.5}
+    assert "0.5" in (folder / "card.md").read_text()
+
+
+def test_a_built_in_teacher_need_not_be_passed(tmp_path: Path) -> None:
+    teacher = build_teacher("resnet20", classes=4, channels=1, width=4, seed=1)
+    example = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    space = layer_removal(teacher, example, granularity="block")
+    student = space.random(np.random.default_rng(0))
+    network = space.build(student).eval()
+    name = {"name": "resnet20", "kwargs": {"classes": 4, "channels": 1, "width": 4}}
+    save_student(tmp_path, network, student, example_inputs=example, teacher_name=name)
+    before = torch.random.get_rng_state()
+    loaded = load_student(tmp_path)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    with torch.no_grad():
+        assert torch.equal(loaded(example), network(example))
+
+
+def test_without_the_teacher_the_call_to_make_is_shown(folder: Path) -> None:
+    with pytest.raises(ArtefactError, match="network=teacher"):
+        load_student(folder)
+
+
+def test_another_teacher_is_refused(folder: Path, example: Tensor) -> None:
+    other = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 10))
+    with pytest.raises(ArtefactError, match="does not fit the teacher"):
+        load_student(folder, network=other)
+
+
+def test_damaged_weights_are_named(folder: Path, network: nn.Module) -> None:
+    model = folder / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:-40])
+    with pytest.raises(ArtefactError, match=r"model.safetensors is damaged"):
+        load_student(folder, network=network)
+    model.unlink()
+    with pytest.raises(ArtefactError, match=r"model.safetensors is missing"):
+        load_student(folder, network=network)
+
+
+def test_weights_of_another_network_name_the_tensors_and_change_nothing(folder: Path, network: nn.Module) -> None:
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(ArtefactError, match=r"0.weight has shape \[\d, 1, 3, 3\], expected \[8, 1, 3, 3\]"):
+        load_weights(network, folder / "model.safetensors")
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_a_card_of_another_format_is_refused(folder: Path, network: nn.Module) -> None:
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, "format": 99}))
+    with pytest.raises(ArtefactError, match="format 99"):
+        load_student(folder, network=network)
+
+
+def test_a_teacher_is_named_by_name_and_kwargs() -> None:
+    assert TeacherName.read("mlp") == TeacherName("mlp")
+    assert TeacherName.read(None) is None
+    with pytest.raises(ArtefactError, match="name and kwargs"):
+        TeacherName.read({"name": "mlp", "arguments": {}})

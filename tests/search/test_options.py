@@ -1,0 +1,44 @@
+"""Options refuse what cannot be, and know their stages."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from n2n.search.errors import SearchError
+from n2n.search.options import SearchOptions
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"evaluations": 0}, "evaluations=0"),
+        ({"rollouts": 0}, "rollouts=0"),
+        ({"seconds": 0.0}, "seconds=0.0"),
+        ({"final_epochs": float("nan")}, "final_epochs"),
+        ({"workers": -1}, "workers=-1"),
+        ({"importance": "size"}, "choose one of l1, l2"),
+        ({"granularity": "net"}, "choose one of layer, block"),
+        ({"factors": (0.5, 0.25, 1.0)}, "ascend"),
+        ({"factors": (0.5, 0.9)}, "end at 1.0"),
+        ({"removal": False, "shrinkage": False}, "nothing to search"),
+    ],
+)
+def test_what_cannot_be_is_refused(changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(SearchError, match=words):
+        SearchOptions(**changed)
+
+
+def test_stages() -> None:
+    assert SearchOptions().stages == ("removal", "shrinkage")
+    assert SearchOptions(shrinkage=False).stages == ("removal",)
+    assert SearchOptions(agent="uniform").stages == ("shrinkage",)
+    assert SearchOptions(agent="uniform", shrinkage=False).stages == ("removal",)
+
+
+def test_the_record_is_json() -> None:
+    options = SearchOptions(max_params="20%", factors=(0.5, 1.0))
+    read = json.loads(json.dumps(options.to_json()))
+    assert (read["max_params"], read["factors"], read["ignored_layers"]) == ("20%", [0.5, 1.0], [])

@@ -1,0 +1,60 @@
+"""What goes into the store comes out, batch by batch, and a damaged store says so."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from n2n.evaluate.base import Evaluation, Status
+from n2n.search.errors import ArtefactError
+from n2n.search.store import Record, Store, first_judgements, read_records
+
+FINE = Evaluation("f1", '{"a":1}', Status.OK, "", 0.75, 0.5, 1234, 5678, 0.25, 2**32 - 1, "kd", latency_ms=1.5)
+FAILED = replace(
+    FINE, fingerprint="f2", status=Status.FAILED, reason="diverged", accuracy=None, loss=None, latency_ms=None
+)
+
+
+def test_records_come_back_in_order_and_whole(tmp_path: Path) -> None:
+    first = [Record("removal", 0, 0.5, False, FINE), Record("removal", 0, -1.0, False, FAILED)]
+    second = [Record("shrinkage", 3, 0.5, True, FINE)]
+    with Store(tmp_path / "evaluations.sqlite") as store:
+        store.add(first)
+        store.add(second)
+    assert read_records(tmp_path) == first + second
+    assert first_judgements(first + second) == first
+
+
+def test_a_batch_is_on_disk_before_the_store_is_closed(tmp_path: Path) -> None:
+    with Store(tmp_path / "evaluations.sqlite") as store:
+        store.add([Record("removal", 0, 0.5, False, FINE)])
+        with closing(sqlite3.connect(tmp_path / "evaluations.sqlite")) as other:
+            assert other.execute("SELECT accuracy, parameters FROM evaluations").fetchall() == [(0.75, 1234)]
+
+
+def test_a_bad_record_leaves_its_whole_batch_out(tmp_path: Path) -> None:
+    with Store(tmp_path / "evaluations.sqlite") as store:
+        store.add([Record("removal", 0, 0.5, False, FINE)])
+        incomplete = replace(FINE, fidelity=None)  # type: ignore[arg-type]  # the mistake that is tested
+        with pytest.raises(sqlite3.IntegrityError):
+            store.add([Record("removal", 1, 0.5, False, FINE), Record("removal", 1, 0.5, False, incomplete)])
+        assert len(store.records()) == 1
+
+
+def test_a_damaged_or_missing_store_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match=r"evaluations.sqlite is missing"):
+        read_records(tmp_path)
+    (tmp_path / "evaluations.sqlite").write_bytes(b"nothing of the kind" * 100)
+    with pytest.raises(ArtefactError, match="not a store of evaluations"):
+        read_records(tmp_path)
+
+
+def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "evaluations.sqlite")) as other, other:
+        other.execute("CREATE TABLE evaluations (id INTEGER PRIMARY KEY, stage TEXT)")
+    with pytest.raises(ArtefactError, match="another version"):
+        read_records(tmp_path)

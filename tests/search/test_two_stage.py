@@ -1,0 +1,176 @@
+"""The loop over toy spaces with the shipped fake evaluator: what it stores, when it stops, what it survives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from n2n.agents import AGENTS
+from n2n.agents.base import Agent
+from n2n.evaluate.base import Evaluate, Evaluation
+from n2n.evaluate.cached import cached
+from n2n.evaluate.fake import fake
+from n2n.reward import Budget, make_reward
+from n2n.search.files import read_csv
+from n2n.search.options import SearchOptions
+from n2n.search.progress import Silent
+from n2n.search.store import read_records
+from n2n.search.two_stage import Found, Rewards, two_stage
+from search_spaces.base import FEATURES, Architecture, SearchSpace, SpaceError
+from search_spaces.toy import toy
+
+
+@dataclass
+class ToySpaces:
+    """Two toy spaces; remembers which starts were asked for, and refuses some."""
+
+    no_removal: bool = False
+    refuse: Callable[[Architecture | None], bool] = lambda start: False
+    asked: list[Architecture | None] = field(default_factory=list)
+
+    def removal(self) -> SearchSpace:
+        if self.no_removal:
+            raise SpaceError("no layer can be removed")
+        return toy(decisions=4, actions=2)
+
+    def shrinkage(self, start: Architecture | None, budget: Budget) -> SearchSpace:
+        self.asked.append(start)
+        if self.refuse(start):
+            raise SpaceError("no student has so few parameters")
+        return toy(decisions=4, actions=4)
+
+
+def half(student: Architecture) -> float:
+    return 0.5
+
+
+def run(
+    out: Path,
+    spaces: ToySpaces,
+    *,
+    judge: Callable[[SearchSpace], Evaluate] | None = None,
+    clock: Callable[[float], float] = lambda mean: 0.0,
+    **changed: Any,
+) -> Found:
+    options = SearchOptions(**{"evaluations": 12, "rollouts": 3, "agent": "random", **changed})
+
+    @contextmanager
+    def open_judge(space: SearchSpace) -> Iterator[Evaluate]:
+        yield cached(fake(space, half)) if judge is None else judge(space)
+
+    def make_agent(stage: str, space: SearchSpace) -> Agent:
+        return AGENTS[options.agent](len(FEATURES), space.num_actions, space.num_decisions, seed=options.seed)
+
+    reward = make_reward(teacher_accuracy=0.5, teacher_parameters=toy(decisions=4).teacher_cost.parameters)
+    return two_stage(
+        spaces,
+        options,
+        open_judge=open_judge,
+        make_agent=make_agent,
+        rewards=Rewards(reward, reward),
+        budget=Budget(),
+        out=out,
+        display=Silent(),
+        finish_seconds=clock,
+    )
+
+
+def test_both_stages_are_judged_stored_and_counted(tmp_path: Path) -> None:
+    spaces = ToySpaces()
+    found = run(tmp_path, spaces)
+    assert [stage.name for stage in found.stages] == ["removal", "shrinkage"]
+    assert found.evaluations == 12
+    assert found.stopped == "evaluations"
+    stored = read_records(tmp_path)
+    assert tuple(stored) == found.records
+    fresh = [one for one in stored if not one.cached]
+    for stage in ("removal", "shrinkage"):
+        prints = [one.evaluation.fingerprint for one in fresh if one.stage == stage]
+        assert len(prints) == len(set(prints)) == 6
+    assert len(stored) - len(fresh) == found.hits
+    rows = read_csv(tmp_path / "learning_curve.csv")
+    assert int(rows[-1]["evaluations"]) == 6
+    assert float(rows[0]["max_reward"]) == pytest.approx(max(one.reward for one in stored[:3]), rel=1e-5)
+    assert 0 <= found.overhead <= 1
+
+
+def test_shrinkage_starts_from_the_best_removal_student(tmp_path: Path) -> None:
+    spaces = ToySpaces()
+    found = run(tmp_path, spaces)
+    best = max((one for one in found.records if one.stage == "removal"), key=lambda one: one.reward)
+    assert spaces.asked[0] is not None
+    assert spaces.asked[0].to_json() == best.evaluation.architecture
+
+
+def test_a_start_that_cannot_meet_the_budget_is_passed_over(tmp_path: Path) -> None:
+    spaces = ToySpaces(refuse=lambda start: start is not None)
+    found = run(tmp_path, spaces)
+    assert spaces.asked[-1] is None
+    assert len(spaces.asked) > 2
+    assert [stage.name for stage in found.stages] == ["removal", "shrinkage"]
+
+
+def test_a_stage_without_a_decision_is_left_out(tmp_path: Path) -> None:
+    found = run(tmp_path, ToySpaces(no_removal=True))
+    assert [stage.name for stage in found.stages] == ["shrinkage"]
+    assert found.evaluations == 12
+
+
+def test_a_space_with_few_students_ends_by_repeats(tmp_path: Path) -> None:
+    found = run(tmp_path, ToySpaces(), evaluations=50, rollouts=10)
+    removal = found.stages[0]
+    assert removal.stopped == "repeats"
+    assert removal.evaluations <= 2**4
+
+
+def test_the_time_limit_keeps_what_the_finish_will_take(tmp_path: Path) -> None:
+    found = run(tmp_path, ToySpaces(), evaluations=10_000, seconds=1e-6)
+    assert [len(stage.records) for stage in found.stages] == [3, 3]
+    assert found.stopped == "seconds"
+    (tmp_path / "b").mkdir()
+    short = run(tmp_path / "b", ToySpaces(), evaluations=12, seconds=1e6, clock=lambda mean: 1e9)
+    assert short.stopped != "seconds", "at most six tenths of the limit are kept"
+
+
+def test_an_interrupt_keeps_the_batches_before_it(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def judge(space: SearchSpace) -> Evaluate:
+        inner = fake(space, half)
+
+        def evaluate(students: Sequence[Architecture]) -> list[Evaluation]:
+            calls.append(len(students))
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return inner(students)
+
+        return evaluate
+
+    found = run(tmp_path, ToySpaces(), judge=judge, evaluations=100)
+    assert found.stopped == "interrupted"
+    assert [stage.name for stage in found.stages] == ["removal"]
+    assert len(read_records(tmp_path)) == len(found.records) == 6
+
+
+def test_an_error_in_the_evaluator_is_not_swallowed(tmp_path: Path) -> None:
+    def judge(space: SearchSpace) -> Evaluate:
+        def evaluate(students: Sequence[Architecture]) -> list[Evaluation]:
+            raise TypeError("a bug")
+
+        return evaluate
+
+    with pytest.raises(TypeError, match="a bug"):
+        run(tmp_path, ToySpaces(), judge=judge)
+
+
+@pytest.mark.parametrize("agent", ["reinforce", "evolution", "uniform"])
+def test_every_agent_can_search(tmp_path: Path, agent: str) -> None:
+    found = run(tmp_path, ToySpaces(), agent=agent)
+    assert found.evaluations > 0
+    assert bool(found.stages[-1].state) == (agent == "reinforce")
+    assert found.stages[0].name == ("shrinkage" if agent == "uniform" else "removal")
