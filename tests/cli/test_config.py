@@ -1,0 +1,79 @@
+"""Settings: defaults, then the file, then the flags; whatever is wrong is named with what would be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from n2n.agents import AGENTS
+from n2n.cli.config import ConfigError, EvaluateSettings, SearchSettings, assignments, known, settings
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "n2n.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:
+    file = write(tmp_path, "evaluations = 7\nrollouts = 3\nfactors = [0.5, 1.0]\n")
+    made = settings(SearchSettings, file, {"evaluations": 9})
+    assert (made.evaluations, made.rollouts, made.factors, made.steps) == (9, 3, (0.5, 1.0), 60)
+
+
+def test_network_arguments_of_file_and_flags_are_merged(tmp_path: Path) -> None:
+    file = write(tmp_path, "[network_args]\nwidth = 4\nclasses = 10\n")
+    made = settings(SearchSettings, file, {"network_args": {"width": 8}})
+    assert made.network_args == {"width": 8, "classes": 10}
+
+
+def test_an_unknown_key_of_the_file_is_refused_with_the_valid_ones(tmp_path: Path) -> None:
+    file = write(tmp_path, "evalutions = 7\n")
+    with pytest.raises(ConfigError, match=r"n2n.toml: unknown key 'evalutions' \(did you mean 'evaluations'"):
+        settings(SearchSettings, file, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("evaluations = 0", "evaluations: .*greater than 0.*found 0"),
+        ('removal = "perhaps"', "removal: .*found 'perhaps'"),
+        ('granularity = "atom"', "granularity: .*'layer' or 'block'"),
+        ('agent = "reinforced"', "unknown agent 'reinforced' .*did you mean 'reinforce'"),
+        ('objective = "kl"', "unknown objective 'kl'.*logit_mse"),
+        ('device = "gpu"', "unknown device 'gpu'.*cpu"),
+        ("evaluations =", "is not TOML"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_was_expected(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settings(SearchSettings, write(tmp_path, text), {})
+
+
+def test_a_bad_flag_is_named_as_a_flag() -> None:
+    with pytest.raises(ConfigError, match=r"--seed: .*found -1"):
+        settings(EvaluateSettings, None, {"seed": -1})
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: No such file"):
+        settings(EvaluateSettings, tmp_path / "none.toml", {})
+
+
+def test_every_agent_is_a_valid_name() -> None:
+    for name in AGENTS:
+        assert settings(SearchSettings, None, {"agent": name}).agent == name
+
+
+def test_known_lists_all_names() -> None:
+    assert known("a", ("a", "b"), "letter") == "a"
+    with pytest.raises(ConfigError, match="unknown letter 'zzz'; valid: a, b"):
+        known("zzz", ("a", "b"), "letter")
+
+
+def test_assignments_read_json_values_and_plain_words() -> None:
+    read = assignments(["width=8", "hidden=[32, 16]", "name=wide", "bias=true", "drop-out=0.5"])
+    assert read == {"width": 8, "hidden": [32, 16], "name": "wide", "bias": True, "drop_out": 0.5}
+    with pytest.raises(ConfigError, match="expected NAME=VALUE"):
+        assignments(["width"])
