@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from n2n.search.errors import SearchError
 
-REPEATS = 20
-"""Rollout batches for each batch that the budget of evaluations pays for: a policy that only repeats itself ends."""
+STALE = 8
+"""Rollout batches in a row without a new student to judge, after which a stage ends: the policy repeats itself."""
 
 
 @dataclass(frozen=True)
@@ -17,28 +17,23 @@ class Limits:
     """The limits of one stage.
 
     `evaluations` counts students that were really judged (repeats answered from the cache are free), `seconds` is wall
-    time, None for no limit; `batches` bounds the rollout batches, repeats included.
+    time, None for no limit; `stale` is the number of rollout batches in a row that may bring nothing to judge.
 
     Raises:
         SearchError: a limit that is not positive.
     """
 
     evaluations: int
-    seconds: float | None
-    batches: int
+    seconds: float | None = None
+    stale: int = STALE
 
     def __post_init__(self) -> None:
-        if self.evaluations < 1 or self.batches < 1:
+        if self.evaluations < 1 or self.stale < 1:
             raise SearchError(
-                f"limits must be at least 1: evaluations={self.evaluations}, batches={self.batches}; allow more of them"
+                f"limits must be at least 1: evaluations={self.evaluations}, stale={self.stale}; allow more of them"
             )
         if self.seconds is not None and self.seconds < 0:
             raise SearchError(f"seconds={self.seconds} is negative; give a positive number, or None for no limit")
-
-
-def limits(evaluations: int, seconds: float | None, rollouts: int) -> Limits:
-    """The limits of a stage that judges `rollouts` students at a time."""
-    return Limits(evaluations, seconds, batches=REPEATS * max(1, -(-evaluations // rollouts)))
 
 
 @dataclass
@@ -50,6 +45,7 @@ class Meter:
     evaluations: int = 0
     hits: int = 0
     batches: int = 0
+    stale: int = 0
     started: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,6 +66,7 @@ class Meter:
         self.evaluations += judged
         self.hits += hits
         self.batches += 1
+        self.stale = 0 if judged else self.stale + 1
 
     def reached(self, reserve: float = 0.0) -> str:
         """The name of the first limit that is reached, or ""; `reserve` seconds are kept for what follows."""
@@ -77,6 +74,6 @@ class Meter:
             return "evaluations"
         if self.limits.seconds is not None and self.seconds + reserve >= self.limits.seconds:
             return "seconds"
-        if self.batches >= self.limits.batches:
+        if self.stale >= self.limits.stale:
             return "repeats"
         return ""

@@ -16,7 +16,7 @@ from n2n.agents.base import Agent
 from n2n.evaluate.base import Evaluate, Evaluation, Status
 from n2n.reward import Budget
 from n2n.search.errors import NoDecisionError
-from n2n.search.limits import Limits, limits
+from n2n.search.limits import Limits
 from n2n.search.options import SearchOptions
 from n2n.search.progress import Display
 from n2n.search.spaces import Spaces
@@ -141,7 +141,7 @@ def _share(options: SearchOptions, done: list[StageResult], stages_left: int, el
     """What is left, divided evenly among the stages that are left."""
     left = max(0, options.evaluations - sum(stage.evaluations for stage in done))
     seconds = None if options.seconds is None else max(0.0, (options.seconds - elapsed) / stages_left)
-    return limits(max(1, -(-left // stages_left)), seconds, options.rollouts)
+    return Limits(max(1, -(-left // stages_left)), seconds)
 
 
 def _open(

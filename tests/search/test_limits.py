@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from n2n.search.errors import SearchError
-from n2n.search.limits import Limits, Meter, limits
+from n2n.search.limits import Limits, Meter
 
 
 def test_the_first_limit_stops() -> None:
     now = [0.0]
-    meter = Meter(Limits(evaluations=10, seconds=60.0, batches=3), clock=lambda: now[0])
+    meter = Meter(Limits(evaluations=10, seconds=60.0), clock=lambda: now[0])
     assert meter.reached() == ""
     meter.spend(judged=4, hits=1)
     assert (meter.left, meter.hits, meter.reached()) == (6, 1, "")
@@ -22,19 +22,17 @@ def test_the_first_limit_stops() -> None:
 
 
 def test_a_policy_that_repeats_itself_ends() -> None:
-    meter = Meter(Limits(evaluations=10, seconds=None, batches=2))
+    meter = Meter(Limits(evaluations=10, seconds=None, stale=2))
     meter.spend(judged=0, hits=5)
     assert meter.reached() == ""
+    meter.spend(judged=1, hits=4)
+    meter.spend(judged=0, hits=5)
+    assert meter.reached() == "", "only batches in a row count"
     meter.spend(judged=0, hits=5)
     assert meter.reached() == "repeats"
-
-
-def test_batches_follow_the_budget_of_evaluations() -> None:
-    assert limits(11, None, 5).batches == 60
-    assert limits(1, 3.0, 5) == Limits(1, 3.0, 20)
 
 
 @pytest.mark.parametrize(("evaluations", "seconds"), [(0, None), (3, -1.0)])
 def test_limits_are_positive(evaluations: int, seconds: float | None) -> None:
     with pytest.raises(SearchError):
-        Limits(evaluations, seconds, batches=1)
+        Limits(evaluations, seconds)

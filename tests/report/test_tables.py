@@ -1,0 +1,57 @@
+"""Numbers in print, against numbers written by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from n2n.report.tables import compression_text, console_table, figures_table, mac_text, markdown, millions, significant
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.272474, "0.272"), (9.41, "9.41"), (11.17, "11.2"), (1234.5, "1234"), (0.00062, "0.000620"), (0, "0")],
+)
+def test_three_significant_digits(value: float, text: str) -> None:
+    assert significant(value) == text
+
+
+def test_units() -> None:
+    assert millions(9_410_000) == "9.41 M"
+    assert mac_text(40_813_184) == "40.8 M"
+    assert mac_text(1_820_000_000) == "1.82 G"
+    assert compression_text(830, 100) == "8.3x"
+
+
+def figures(**changed: float) -> dict[str, float]:
+    plain = {
+        "validation_accuracy": 0.9,
+        "test_accuracy": 0.875,
+        "parameters": 1_000_000,
+        "macs": 2_000_000,
+        "latency_ms": 1.25,
+        "latency_iqr_ms": 0.05,
+        "threads": 1,
+        "size_mb": 4.0,
+    }
+    return {**plain, **changed}
+
+
+RESULT = {
+    "teacher": {"name": "net", "figures": figures()},
+    "students": [
+        {"rank": 1, "violations": [], "figures": figures(parameters=125_000, test_accuracy=0.86)},
+        {"rank": 2, "violations": ["x"], "figures": figures()},
+    ],
+}
+
+
+def test_teacher_against_students() -> None:
+    rows = figures_table(RESULT)
+    assert rows[0] == ("teacher (net)", "87.50%", "90.00%", "1.00 M", "1.0x", "2.00 M", "1.250 ms (0.050)", "4.00 MB")
+    assert rows[1][:5] == ("student 1", "86.00%", "90.00%", "0.125 M", "8.0x")
+    assert rows[2][0] == "student 2 (over budget)"
+    assert console_table(RESULT).row_count == 3
+
+
+def test_markdown() -> None:
+    assert markdown(("a", "b"), [(1, "x")]) == "| a | b |\n|---|---|\n| 1 | x |"

@@ -1,0 +1,215 @@
+"""The main job from a trained teacher to a run folder, on real digits with a tiny network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import n2n
+from n2n.data import Data, example_inputs, load
+from n2n.distill.accuracy import accuracy
+from n2n.distill.fit import train_teacher
+from n2n.evaluate.base import Evaluate, Evaluation, Status
+from n2n.evaluate.fake import fake
+from n2n.main_job import SearchResult
+from n2n.policies import PolicyError
+from n2n.report import write_report
+from n2n.search.errors import ArtefactError, ChanceLevelWarning, SearchError
+from n2n.search.files import read_csv, read_json
+from n2n.search.store import read_records
+from search_spaces.base import Architecture, SearchSpace
+
+FILES = (
+    "config.json",
+    "environment.json",
+    "evaluations.sqlite",
+    "learning_curve.csv",
+    "front.csv",
+    "result.json",
+    "report.md",
+    "front.png",
+    "reward.png",
+    "run.log",
+)
+SMALL: dict[str, Any] = {
+    "evaluations": 8,
+    "rollouts": 2,
+    "steps": 8,
+    "final_epochs": 2.0,
+    "factors": (0.25, 0.5, 1.0),
+    "progress": False,
+}
+
+
+@pytest.fixture(scope="module")
+def digits() -> Data:
+    return load("digits")
+
+
+@pytest.fixture(scope="module")
+def teacher(digits: Data) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1, bias=False),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.Conv2d(16, 16, 3, padding=1, bias=False),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(4),
+            nn.Flatten(),
+            nn.Linear(256, 10),
+        )
+    train_teacher(network, digits.training, epochs=6)
+    return network
+
+
+@pytest.fixture(scope="module")
+def run(teacher: nn.Module, digits: Data, tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    out = tmp_path_factory.mktemp("runs") / "one"
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    result = n2n.search(teacher, example_inputs(digits), digits, out=out, max_params="50%", **SMALL)
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    return result
+
+
+def test_the_function_and_the_room_share_a_name() -> None:
+    from n2n.search.front import pareto
+
+    assert callable(n2n.search)
+    assert n2n.search is n2n.main_job.search
+    assert pareto([1], [1]) == [0]
+
+
+def test_the_run_folder_is_whole(run: SearchResult) -> None:
+    for name in FILES:
+        assert (run.out / name).stat().st_size > 0, name
+    assert read_json(run.out / "config.json")["max_params"] == "50%"
+    assert not list(run.out.rglob(".*")), "no temporary file stays"
+    records = read_records(run.out)
+    judged = [one for one in records if not one.cached and one.evaluation.status is not Status.INVALID]
+    assert 4 <= run.evaluations == len(judged) <= 8
+    assert {one.stage for one in records} == {"removal", "shrinkage"}
+    front = read_csv(run.out / "front.csv")
+    assert [row["fingerprint"] for row in front if row["on_parameters"] == "1"] == [e.fingerprint for e in run.front]
+
+
+def test_a_student_comes_back_as_it_was_measured(run: SearchResult, teacher: nn.Module, digits: Data) -> None:
+    assert run.meets_budget
+    best = run.students[0]
+    network = n2n.load_student(run.out / best.folder, network=teacher)
+    right, _ = accuracy(network, digits.test, mean=digits.training.mean, std=digits.training.std)
+    assert right == best.figures.test_accuracy
+    count = sum(weight.numel() for weight in network.parameters())
+    assert count == best.figures.parameters <= run.teacher.parameters / 2
+    assert right > 0.3, "it has learned something"
+
+
+def test_the_policies_come_back_and_start_another_search(
+    run: SearchResult, teacher: nn.Module, digits: Data, tmp_path: Path
+) -> None:
+    policy = n2n.load_policy(run.out / "policies" / "shrinkage")
+    assert (policy.meta.stage, policy.meta.num_actions, policy.meta.updates > 0) == ("shrinkage", 3, True)
+    again = search(teacher, digits, tmp_path / "two", policy=run.out, make_evaluate=half)
+    assert read_json(again.out / "config.json")["policies"] == ["removal", "shrinkage"]
+    with pytest.raises(PolicyError, match="num_actions is 3, the search has 2"):
+        search(teacher, digits, tmp_path / "three", policy=run.out, factors=(0.5, 1.0))
+    assert not (tmp_path / "three").exists()
+
+
+def test_the_report_can_be_written_again_from_the_folder(run: SearchResult) -> None:
+    before = (run.out / "report.md").read_text()
+    (run.out / "report.md").unlink()
+    (run.out / "front.png").unlink()
+    write_report(run.out)
+    assert (run.out / "report.md").read_text() == before
+    assert (run.out / "front.png").read_bytes().startswith(b"\x89PNG")
+    assert f"{run.students[0].figures.test_accuracy:.2%}" in before
+    with pytest.raises(ArtefactError, match=r"config.json is missing"):
+        write_report(run.out / "students")
+
+
+def half(space: SearchSpace) -> Evaluate:
+    return fake(space, lambda student: 0.5)
+
+
+def search(
+    teacher: nn.Module,
+    digits: Data,
+    out: Path,
+    *,
+    example: Tensor | None = None,
+    make_evaluate: Callable[[SearchSpace], Evaluate] | None = half,
+    **changed: Any,
+) -> SearchResult:
+    arguments = {**SMALL, "final_epochs": 0.2, "finalists": 1, **changed}
+    return n2n.search(teacher, example, digits, out=out, make_evaluate=make_evaluate, **arguments)
+
+
+def test_an_interrupt_concludes_with_what_was_found(teacher: nn.Module, digits: Data, tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def interrupted(space: SearchSpace) -> Evaluate:
+        inner = half(space)
+
+        def evaluate(students: Sequence[Architecture]) -> list[Evaluation]:
+            calls.append(len(students))
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return inner(students)
+
+        return evaluate
+
+    result = search(teacher, digits, tmp_path / "run", make_evaluate=interrupted, evaluations=40)
+    assert result.stopped == "interrupted"
+    assert len(result.students) == 1
+    assert n2n.load_student(result.out / "students" / "1", network=teacher) is not None
+    assert "interrupted" in (result.out / "report.md").read_text()
+
+
+def test_no_student_under_the_budget_is_said(teacher: nn.Module, digits: Data, tmp_path: Path) -> None:
+    result = search(teacher, digits, tmp_path / "run", max_latency_ms=1e-6)
+    assert not result.meets_budget
+    assert result.students[0].violations
+    assert "No judged student meets the budget" in (result.out / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"max_params": 5}, "max_params=5 is impossible.*ask for"),
+        ({"max_macs": "0.01%"}, "max_macs=.* is impossible"),
+        ({"max_params": "much"}, "not a number"),
+        ({"agent": "nobody"}, "choose one of reinforce"),
+        ({"example": torch.zeros(1, 3, 8, 8)}, "example_inputs hold examples of shape"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    teacher: nn.Module, digits: Data, tmp_path: Path, changed: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(SearchError, match=words):
+        search(teacher, digits, tmp_path / "run", **changed)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_in_use_is_refused_before_the_work(teacher: nn.Module, digits: Data, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(ArtefactError, match="not empty"):
+        search(teacher, digits, tmp_path)
+    result = search(teacher, digits, tmp_path, force=True)
+    assert (result.out / "mine.txt").read_text() == "keep"
+
+
+def test_a_guessing_teacher_is_warned_of_and_reported(digits: Data, tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 10))
+    nn.init.zeros_(network[-1].weight)
+    with pytest.warns(ChanceLevelWarning, match="chance level"):
+        result = search(network, digits, tmp_path / "run")
+    assert "chance level" in json.dumps(result.notes)
