@@ -15,6 +15,7 @@ from n2n.cli.networks import Chosen, chosen
 from n2n.data import example_inputs
 from n2n.distill.teacher import Teacher
 from n2n.search.artefacts import ARCHITECTURE, load_student, save_student
+from n2n.search.checks import check_network
 from n2n.search.finish import Figures, distill_student, measure
 from search_spaces.teacher.architecture import architecture_from_json
 
@@ -52,6 +53,7 @@ def distill(folder: Path, settings: DistillSettings) -> Outcome:
     if base is None:
         raise ConfigError("n2n distill needs the teacher: --teacher FOLDER, or --network with --weights")
     inputs = example_inputs(base.data)  # [1, C, H, W]
+    check_network(base.network, inputs, base.data.training)
     student = check_fit(load_student(folder, base.network, inputs), folder, base.data)
     teacher = Teacher(
         base.network, base.data.training, name=base.name, device=settings.device, precision=settings.precision

@@ -15,6 +15,7 @@ from n2n.cli.networks import DEFAULT_DATA, chosen, load_data
 from n2n.data import DATA, Data, example_inputs
 from n2n.search import teachers
 from n2n.search.artefacts import ARCHITECTURE, CARD, load_student
+from n2n.search.checks import check_network
 from n2n.search.files import read_json
 from n2n.search.finish import Figures, measure
 
@@ -57,6 +58,7 @@ def _load(folder: Path, settings: EvaluateSettings) -> tuple[nn.Module, Data]:
     if (folder / teachers.CARD).is_file():
         taken = chosen(settings.model_copy(update={"teacher": folder}))
         assert taken is not None
+        check_network(taken.network, example_inputs(taken.data), taken.data.training)
         return taken.network.to(settings.device), taken.data
     if not (folder / ARCHITECTURE).is_file():
         raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +21,8 @@ from n2n.report.tables import HEADER, figures_table
 from n2n.search.files import read_json
 from n2n.search.teachers import TeacherCard, save_teacher
 
-DEFAULT_NETWORK = "resnet20"
+DEFAULT_NETWORK, DEFAULT_ARGUMENTS = "resnet20", {"width": 8}
+"""What is trained on the digits where no network is given."""
 FINAL_EPOCHS = {"digits": 40.0}
 OTHER_FINAL_EPOCHS = 3.0
 """How long the chosen students are distilled where --final-epochs does not say: digits have ten steps an epoch."""
@@ -99,6 +101,8 @@ def command(
 def search(settings: SearchSettings, *, quiet: bool = False) -> Outcome:
     """Runs one search and says what came out."""
     out = options.out_folder(settings.out, force=settings.force)
+    if settings.agent == "ppo" and importlib.util.find_spec("stable_baselines3") is None:
+        raise ConfigError('--agent ppo needs Stable-Baselines3: pip install "n2n[sb3]"')
     taken = chosen(settings)
     card: TeacherCard | None = None
     if taken is None:
@@ -153,8 +157,8 @@ def on_the_spot(settings: SearchSettings) -> tuple[Chosen, TeacherCard]:
             f"{settings.data} --out FOLDER` and say --teacher FOLDER, or give --network with --weights"
         )
     data, source = load_data(settings)
-    say(f"no --teacher and no --network: training a {DEFAULT_NETWORK} on {source} first (it is saved in OUT/teacher)")
-    network, known_as = untrained(DEFAULT_NETWORK, {}, data, settings.seed)
+    say(f"no --teacher and no --network: training a small {DEFAULT_NETWORK} on {source} first, kept in OUT/teacher")
+    network, known_as = untrained(DEFAULT_NETWORK, DEFAULT_ARGUMENTS, data, settings.seed)
     assert known_as is not None  # a built-in network
     training = TrainTeacherSettings(
         network=DEFAULT_NETWORK, seed=settings.seed, device=settings.device, precision=settings.precision
@@ -201,4 +205,5 @@ def show(result: SearchResult) -> None:
     typer.echo(f"  {result.out / 'report.md'}")
     for one in result.students[:1]:
         typer.echo(f"  n2n evaluate {result.out / one.folder}")
-    typer.echo(f"  n2n policy show {result.out}")
+    if (result.out / "policies").is_dir():  # agents without weights leave none
+        typer.echo(f"  n2n policy show {result.out}")

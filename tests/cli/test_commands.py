@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 from typer.testing import Result
@@ -192,6 +193,24 @@ def test_damaged_and_foreign_weights_are_named(n2n: Run, teacher: Path, tmp_path
     foreign = n2n("evaluate", copied)
     assert foreign.exit_code == 2
     assert f"{first} has shape" in foreign.stderr
+
+
+def test_data_of_another_shape_or_other_classes_are_refused(n2n: Run, teacher: Path, run: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (40, 1, 8, 8), dtype=np.uint8), np.arange(40) % 2
+    np.savez(tmp_path / "two.npz", images=images, labels=labels)
+    flags = ("--data", tmp_path / "two.npz")
+    for refused in (
+        n2n("evaluate", teacher, *flags),
+        n2n("distill", run / "students" / "1", "--teacher", teacher, *flags, "--out", tmp_path / "s"),
+        n2n("search", "--teacher", teacher, *flags, "--out", tmp_path / "r"),
+    ):
+        assert refused.exit_code == 2
+        assert "2 classes" in refused.stderr
+    np.savez(tmp_path / "wide.npz", images=rng.integers(0, 256, (40, 1, 8, 9), dtype=np.uint8), labels=labels)
+    shape = n2n("evaluate", run / "students" / "1", "--data", tmp_path / "wide.npz")
+    assert shape.exit_code == 2
+    assert "takes images of shape [1, 8, 8]" in shape.stderr
 
 
 def test_every_command_has_help(n2n: Run) -> None:
