@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from envs.vector import StudentVectorEnv
 
@@ -128,6 +128,31 @@ def nearest_legal(legal: Tensor, wished: Tensor) -> Tensor:
     # Twice the distance, plus one for the smaller of two equally near actions.
     distance = 2 * (actions - wished.unsqueeze(-1)).abs() + (actions < wished.unsqueeze(-1)).long()  # [B, A]
     return distance.masked_fill(~legal, torch.iinfo(torch.int64).max).argmin(dim=-1)
+
+
+def fitting(policy: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Refuses weights that are not those of `policy`.
+
+    Raises:
+        ValueError: names or shapes differ; says which.
+    """
+    own = {name: tuple(value.shape) for name, value in policy.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in state.items()}
+    reasons = [
+        *(f"{name} is unknown" for name in sorted(given.keys() - own.keys())),
+        *(f"{name} is missing" for name in sorted(own.keys() - given.keys())),
+        *(
+            f"{name} is {given[name]}, not {own[name]}"
+            for name in sorted(own)
+            if given.get(name, own[name]) != own[name]
+        ),
+    ]
+    if reasons:
+        more = f" and {len(reasons) - 4} more" if len(reasons) > 4 else ""
+        raise ValueError(
+            f"the weights are not those of this {type(policy).__name__}: {'; '.join(reasons[:4])}{more}; take a policy "
+            "of the same kind, number of actions, sizes and feature version"
+        )
 
 
 def no_state(state: Mapping[str, Tensor], agent: str) -> None:

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from n2n.agents.base import Stats, Trajectory, nearest_legal
+from n2n.agents.base import Stats, Trajectory, fitting, nearest_legal
 from n2n.agents.policies import cursor_weight, under_cursor
+from n2n.agents.threads import one_thread
 from search_spaces.base import FEATURES
 
 _DECIDED = FEATURES.index("decided")
@@ -49,6 +50,7 @@ class PpoAgent:
         self._steps = []
 
     @torch.no_grad()
+    @one_thread()
     def act(self, observation: Tensor, legal: Tensor) -> Tensor:
         """Samples an action for each draft, [B], and replaces what is not legal."""
         with self._random.swapped():
@@ -57,6 +59,7 @@ class PpoAgent:
         self._steps.append((wished, values.flatten(), log_probabilities))
         return nearest_legal(legal, wished)
 
+    @one_thread()
     def learn(self, trajectory: Trajectory) -> Stats:
         """Fills Stable-Baselines3's buffer with the rollouts and lets it train."""
         steps, batch = trajectory.actions.shape
@@ -86,15 +89,7 @@ class PpoAgent:
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Takes weights over; the optimiser keeps what it knows of the steps before."""
-        own = {name: tuple(value.shape) for name, value in self._model.policy.state_dict().items()}
-        given = {name: tuple(value.shape) for name, value in state.items()}
-        if own != given:
-            differing = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
-            details = "; ".join(f"{name}: expected {own.get(name)}, found {given.get(name)}" for name in differing[:4])
-            raise ValueError(
-                f"the weights are not those of this PPO policy ({details}); "
-                "use a policy of the same number of actions and the same feature version"
-            )
+        fitting(self._model.policy, state)
         self._model.policy.load_state_dict(dict(state))
 
     def _buffer(self, trajectory: Trajectory) -> Any:

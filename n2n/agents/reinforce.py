@@ -9,8 +9,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from n2n.agents.base import Stats, Trajectory
+from n2n.agents.base import Stats, Trajectory, fitting
 from n2n.agents.policies import Memory, Policy, RemovalPolicy, ShrinkagePolicy, one_hot_previous
+from n2n.agents.threads import one_thread
 
 PolicyBuilder: TypeAlias = Callable[..., Policy]
 POLICIES: dict[str, PolicyBuilder] = {"removal": RemovalPolicy, "shrinkage": ShrinkagePolicy}
@@ -74,6 +75,7 @@ class ReinforceAgent:
         self._previous = torch.zeros(batch_size, self._actions)
 
     @torch.no_grad()
+    @one_thread()
     def act(self, observation: Tensor, legal: Tensor) -> Tensor:
         """Samples a legal action for each draft, [B]."""
         logits, self._memory = self.policy.step(observation, self._previous, self._memory)
@@ -82,6 +84,7 @@ class ReinforceAgent:
         self._previous = nn.functional.one_hot(actions, self._actions).float()
         return actions
 
+    @one_thread()
     def learn(self, trajectory: Trajectory) -> Stats:
         """Minimises `- mean_tb A_b log pi(a_tb) - entropy_weight * mean_tb H(pi_tb)`.
 
@@ -118,15 +121,7 @@ class ReinforceAgent:
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Takes weights over; the optimiser and the baseline start afresh, as another teacher has other rewards."""
-        own = {name: tuple(value.shape) for name, value in self.policy.state_dict().items()}
-        given = {name: tuple(value.shape) for name, value in state.items()}
-        if own != given:
-            differing = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
-            details = "; ".join(f"{name}: expected {own.get(name)}, found {given.get(name)}" for name in differing[:4])
-            raise ValueError(
-                f"the weights are not those of this {type(self.policy).__name__} ({details}); "
-                "use a policy of the same kind, number of actions, hidden size and feature version"
-            )
+        fitting(self.policy, state)
         self.policy.load_state_dict(dict(state))
         self._optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.options.learning_rate)
         self.baseline = None
