@@ -47,6 +47,9 @@ from search_spaces.base import FEATURES, Cost, SearchSpace
 
 KEEP_BIAS = 2.2
 """The removal policy starts by keeping nine layers of ten: without half of its layers no teacher is worth a try."""
+QUICK_VALIDATION = 2000
+"""Validation images that a student is judged on in the search; a finished student is measured on all of them."""
+
 MakeEvaluate = Callable[[SearchSpace], Evaluate]
 OpenJudge = Callable[[SearchSpace], AbstractContextManager[Evaluate]]
 
@@ -96,7 +99,7 @@ def search(
     factors: Sequence[float] | None = None,
     round_to: int = 1,
     rollouts: int = 5,
-    steps: int = 60,
+    steps: int = 100,
     objective: str = "kd",
     final_epochs: float = 3.0,
     finalists: int = 2,
@@ -262,6 +265,7 @@ class _Job:
             self.finish.data.training,
             steps=options.steps,
             objective=options.objective,
+            validation_subset=QUICK_VALIDATION,
             seed=options.seed,
             device=options.device,
             precision=options.precision,

@@ -12,7 +12,7 @@ from search_spaces.base import Draft, LayerRow, Mask, SpaceError
 from search_spaces.teacher.analysis import Reading, ignored, read
 from search_spaces.teacher.architecture import TeacherArchitecture
 from search_spaces.teacher.channels import WidthConflict
-from search_spaces.teacher.removal import canonical, removal_plan
+from search_spaces.teacher.removal import canonical, emptied_branches, removal_plan
 from search_spaces.teacher.space import TeacherSpace
 from search_spaces.teacher.trace import ExampleInputs, ForwardFn
 
@@ -119,6 +119,8 @@ class LayerRemoval(TeacherSpace):
     def _fit(self, removed: frozenset[str]) -> bool:
         """Whether what remains fits together when all later decisions keep."""
         gone = canonical(self.reading, removed)
+        if self._neutral.issuperset(gone):
+            return not any(branch.reason for branch in emptied_branches(self.reading, gone))
         if gone not in self._plans and gone not in self._conflicts:
             try:
                 self._plans[gone] = removal_plan(self.reading, gone)

@@ -103,7 +103,7 @@ class SearchSettings(NetworkSettings):
     factors: tuple[float, ...] | None = None
     round_to: Annotated[int, Field(gt=0)] = 1
     rollouts: Annotated[int, Field(gt=0)] = 5
-    steps: Annotated[int, Field(gt=0)] = 60
+    steps: Annotated[int, Field(gt=0)] = 100
     objective: Annotated[str, AfterValidator(lambda name: known(name, OBJECTIVES, "objective"))] = "kd"
     final_epochs: Annotated[float, Field(gt=0)] | None = None
     finalists: Annotated[int, Field(gt=0)] = 2

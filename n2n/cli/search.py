@@ -65,7 +65,7 @@ def command(
     round_to: Annotated[int | None, typer.Option("--round-to", help="Widths are multiples of this.")] = None,
     rollouts: Annotated[int | None, typer.Option("--rollouts", help="Students per policy update. [default: 5]")] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", help="Distillation steps to judge a student. [default: 60]")
+        int | None, typer.Option("--steps", help="Distillation steps to judge a student. [default: 100]")
     ] = None,
     objective: Annotated[str | None, typer.Option("--objective", help="kd, logit_mse or ce. [default: kd]")] = None,
     final_epochs: Annotated[

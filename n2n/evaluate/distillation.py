@@ -134,7 +134,7 @@ def distillation(
     teacher: Teacher,
     training: TrainingData,
     *,
-    steps: int = 60,
+    steps: int = 100,
     objective: str = "kd",
     recipe: Recipe | None = None,
     subset: int | None = None,

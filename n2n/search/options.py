@@ -40,7 +40,7 @@ class SearchOptions:
     factors: tuple[float, ...] = DEFAULT_FACTORS
     round_to: int = 1
     rollouts: int = 5
-    steps: int = 60
+    steps: int = 100
     objective: str = "kd"
     final_epochs: float = 3.0
     finalists: int = 2

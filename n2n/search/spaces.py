@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -12,8 +13,9 @@ from n2n.search.artefacts import ForwardFn
 from n2n.search.errors import SearchError
 from n2n.search.options import SearchOptions
 from search_spaces.base import Architecture, Cost, SearchSpace, SpaceError, replay
-from search_spaces.layer_removal import layer_removal
-from search_spaces.layer_shrinkage import layer_shrinkage
+from search_spaces.layer_removal import LayerRemoval
+from search_spaces.layer_shrinkage import LayerShrinkage
+from search_spaces.teacher.analysis import Reading, ignored, read
 
 
 class Spaces(Protocol):
@@ -37,25 +39,31 @@ class TeacherSpaces:
     options: SearchOptions
     forward_fn: ForwardFn | None = None
 
+    @cached_property
+    def reading(self) -> Reading:
+        """The teacher, read once for all spaces."""
+        return read(self.network, self.example_inputs, forward_fn=self.forward_fn)
+
     def removal(self) -> SearchSpace:
         """The removal space."""
-        return layer_removal(self.network, self.example_inputs, granularity=self.options.granularity, **self._common())
+        return LayerRemoval(self.reading, granularity=self.options.granularity, kept=self._kept)
 
     def shrinkage(self, start: Architecture | None, budget: Budget) -> SearchSpace:
         """The shrinkage space of a student that removal left; the parameters and MACs of the budget bind it."""
-        return layer_shrinkage(
-            self.network,
-            self.example_inputs,
+        return LayerShrinkage(
+            self.reading,
             factors=self.options.factors,
             round_to=self.options.round_to,
+            kernels=False,
+            kept=self._kept,
             start=start,
             max_parameters=budget.max_parameters,
             max_macs=budget.max_macs,
-            **self._common(),
         )
 
-    def _common(self) -> dict[str, Any]:
-        return {"ignored_layers": self.options.ignored_layers, "forward_fn": self.forward_fn}
+    @property
+    def _kept(self) -> frozenset[str]:
+        return ignored(self.reading, self.options.ignored_layers)
 
 
 def smallest(space: SearchSpace) -> Architecture:

@@ -213,7 +213,7 @@ def _conv(walk: _Walk, node: Node, inputs: list[Channels | None]) -> Channels | 
         outgoing = Channels(1, walk.new(out, node.layer))
         walk.members.append((node.layer, "producer", outgoing.group))
         if groups > 1:
-            if incoming.repeat != 1 or walk.entries(incoming) != full or incoming.folds:
+            if incoming.repeat != 1 or walk.entries(incoming) != full:
                 raise WidthConflict(f"{node.layer} divides {full} channels into {groups} groups")
             walk.block(incoming.group, groups)
             walk.block(outgoing.group, groups)

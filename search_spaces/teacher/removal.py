@@ -36,6 +36,11 @@ class Shape:
         return self.widths[outgoing.group] * outgoing.repeat
 
 
+def keeps_widths(layer: Layer) -> bool:
+    """Whether a layer's removal leaves all widths as they are."""
+    return layer.kind not in {"conv", "depthwise_conv", "linear"} or layer.width_in == layer.width_out
+
+
 def emptied_branches(reading: Reading, removed: Iterable[str]) -> tuple[Branch, ...]:
     """The branches that have lost all their weights."""
     gone = frozenset(removed)

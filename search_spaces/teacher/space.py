@@ -14,7 +14,7 @@ from search_spaces.teacher.analysis import Layer, Reading
 from search_spaces.teacher.architecture import TeacherArchitecture, architecture_from_json
 from search_spaces.teacher.channels import Plan
 from search_spaces.teacher.features import COLUMN, SIZE_COLUMNS, size_columns, static_rows
-from search_spaces.teacher.removal import Shape, canonical, cost_of, shape_of
+from search_spaces.teacher.removal import Shape, canonical, cost_of, keeps_widths, shape_of
 from search_spaces.teacher.student_builder import build
 
 _CACHE = 4096
@@ -32,6 +32,10 @@ class TeacherSpace(ABC):
         self._static = static_rows(reading, layers)
         self._sizes: dict[TeacherArchitecture, Floats] = {}
         self._plans: dict[frozenset[str], Plan] = {}
+        self._neutral = frozenset(layer.name for layer in reading.layers if keeps_widths(layer))
+        self._teacher_sizes = size_columns(
+            reading, layers, shape_of(reading, TeacherArchitecture(reading.fingerprint), plans=self._plans)
+        )
 
     @property
     @abstractmethod
@@ -164,6 +168,11 @@ class TeacherSpace(ABC):
         return shape_of(self.reading, self._own(architecture), plans=self._plans)
 
     def _size_columns(self, architecture: TeacherArchitecture) -> Floats:
+        if not architecture.widths and not architecture.kernels and self._neutral.issuperset(architecture.removed):
+            # No width changes: the teacher's columns, without the costs of what is gone.
+            columns = self._teacher_sizes.copy()
+            columns[[self._row[name] for name in architecture.removed if name in self._row], 2:] = 0.0
+            return columns
         found = self._sizes.get(architecture)
         if found is None:
             if len(self._sizes) >= _CACHE:

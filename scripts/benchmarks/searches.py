@@ -1,0 +1,210 @@
+"""Searches on a teacher of the benchmarks: agents side by side, on the same evaluator and the same budget.
+
+    python scripts/benchmarks/searches.py fashion-mnist --data-dir DIR --agents reinforce uniform --seeds 0 1 2
+    python scripts/benchmarks/searches.py mnist --data-dir DIR
+
+Train the teachers first: `python scripts/benchmarks/teachers.py`. Every search appends one row to
+`results/<name>.csv` and its judged students to `results/<name>_evaluations.csv`; a row that is already there is not
+made again. Timings of searches that ran beside other work on the machine say little: the column `processes` tells.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import platform
+import sqlite3
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+import n2n
+from n2n.data import load
+from n2n.networks import build_teacher
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One comparison: its teacher's folder, its data, and the arguments of every search in it."""
+
+    teacher: str
+    data: str
+    arguments: dict[str, Any]
+
+
+BENCHES = {
+    # Four agents, three seeds each, on a budget that lets all of them finish on two cores.
+    "fashion-mnist": Bench(
+        "resnet20-fashion-mnist",
+        "fashion-mnist",
+        {
+            "max_params": "10%",
+            "granularity": "block",
+            "evaluations": 40,
+            "steps": 60,
+            "final_epochs": 1.0,
+            "finalists": 1,
+        },
+    ),
+    # The main job at the length that a user would give it.
+    "fashion-mnist-long": Bench(
+        "resnet20-fashion-mnist",
+        "fashion-mnist",
+        {
+            "max_params": "10%",
+            "granularity": "block",
+            "evaluations": 60,
+            "steps": 100,
+            "final_epochs": 8.0,
+            "finalists": 1,
+        },
+    ),
+    "mnist": Bench(
+        "vgg13-mnist",
+        "mnist",
+        {"max_params": "0.78%", "evaluations": 30, "steps": 60, "final_epochs": 4.0, "finalists": 1},
+    ),
+}
+COLUMNS = (
+    "bench", "agent", "seed", "max_params", "evaluations", "steps", "final_epochs", "search_seconds", "judging_seconds",
+    "overhead_share", "finish_seconds", "total_seconds", "teacher_test_accuracy", "teacher_parameters", "teacher_macs",
+    "teacher_latency_ms", "student_parameters", "student_macs", "student_latency_ms", "compression", "best_reward",
+    "quick_accuracy", "student_validation_accuracy", "student_test_accuracy", "threads", "processes", "machine",
+    "torch",
+)  # fmt: skip
+
+
+def run(name: str, agent: str, seed: int, *, data_dir: str, teachers: Path, runs: Path, processes: int) -> None:
+    """One search, one row."""
+    bench = BENCHES[name]
+    folder = teachers / bench.teacher
+    card = json.loads((folder / "teacher.json").read_text())
+    network = build_teacher(card["name"], **card["kwargs"])
+    network.load_state_dict(load_file(folder / "model.safetensors"))
+    data = load(bench.data, data_dir=data_dir, validation=card["validation_fraction"], seed=card["data_seed"])
+    out = runs / name / f"{agent}-{seed}"
+    begun = time.perf_counter()
+    result = n2n.search(
+        network,
+        None,
+        data,
+        out=out,
+        agent=agent,
+        seed=seed,
+        teacher_name={"name": card["name"], "kwargs": card["kwargs"]},
+        force=True,
+        **bench.arguments,
+    )
+    total = time.perf_counter() - begun
+    judged = evaluations(out)
+    append(RESULTS / f"{name}_evaluations.csv", [{"agent": agent, "seed": seed, **one} for one in judged])
+    summary = json.loads((out / "result.json").read_text())
+    student, teacher = result.students[0], result.teacher
+    row = {
+        "bench": name,
+        "agent": agent,
+        "seed": seed,
+        "max_params": bench.arguments["max_params"],
+        "evaluations": result.evaluations,
+        "steps": bench.arguments["steps"],
+        "final_epochs": bench.arguments["final_epochs"],
+        "search_seconds": round(result.seconds, 1),
+        "judging_seconds": round(result.seconds * (1 - result.overhead), 1),
+        "overhead_share": round(result.overhead, 5),
+        "finish_seconds": round(summary["finish_seconds"], 1),
+        "total_seconds": round(total, 1),
+        "teacher_test_accuracy": teacher.test_accuracy,
+        "teacher_parameters": teacher.parameters,
+        "teacher_macs": teacher.macs,
+        "teacher_latency_ms": round(teacher.latency_ms, 3),
+        "student_parameters": student.figures.parameters,
+        "student_macs": student.figures.macs,
+        "student_latency_ms": round(student.figures.latency_ms, 3),
+        "compression": round(teacher.parameters / student.figures.parameters, 2),
+        "best_reward": round(student.reward, 5),
+        "quick_accuracy": student.quick_accuracy,
+        "student_validation_accuracy": student.figures.validation_accuracy,
+        "student_test_accuracy": student.figures.test_accuracy,
+        "threads": torch.get_num_threads(),
+        "processes": processes,
+        "machine": f"{platform.machine()}, {processor()}",
+        "torch": torch.__version__,
+    }
+    append(RESULTS / f"{name}.csv", [{column: row[column] for column in COLUMNS}])
+    print(json.dumps(row), flush=True)
+
+
+def evaluations(out: Path) -> list[dict[str, Any]]:
+    """The judged students of a run, in order."""
+    query = (
+        "SELECT stage, iteration, reward, cached, status, accuracy, parameters, macs, seconds, fingerprint "
+        "FROM evaluations ORDER BY rowid"
+    )
+    with sqlite3.connect(out / "evaluations.sqlite") as store:
+        store.row_factory = sqlite3.Row
+        return [dict(row) for row in store.execute(query)]
+
+
+def append(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Adds rows to a CSV file, with a header where it is new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def done(name: str) -> set[tuple[str, int]]:
+    """The searches that have a row."""
+    path = RESULTS / f"{name}.csv"
+    if not path.exists():
+        return set()
+    with path.open(newline="") as file:
+        return {(row["agent"], int(row["seed"])) for row in csv.DictReader(file)}
+
+
+def processor() -> str:
+    """The processor's name and the number of cores."""
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return f"{len(names)} cores {names[0]}" if names else platform.processor()
+
+
+def main() -> None:
+    """The searches that are asked for and not done yet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bench", choices=BENCHES)
+    parser.add_argument("--agents", nargs="+", default=["reinforce"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--data-dir", required=True)
+    parser.add_argument("--teachers", type=Path, default=Path("teachers"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1, help="how many run side by side, for the CSV")
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    for seed in asked.seeds:
+        for agent in asked.agents:
+            if (agent, seed) not in done(asked.bench):
+                run(
+                    asked.bench,
+                    agent,
+                    seed,
+                    data_dir=asked.data_dir,
+                    teachers=asked.teachers,
+                    runs=asked.runs,
+                    processes=asked.processes,
+                )
+
+
+if __name__ == "__main__":
+    main()
