@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from n2n.agents import AGENTS
 from n2n.agents.base import Agent
-from n2n.data import Data, load
+from n2n.data import Data, load, prepare
 from n2n.data import example_inputs as examples_of
 from n2n.distill.recipe import full_recipe, total_steps
 from n2n.distill.teacher import Teacher
@@ -43,12 +43,16 @@ from n2n.search.stage import StageResult
 from n2n.search.store import first_judgements
 from n2n.search.summary import config_json, remarks, result_json
 from n2n.search.two_stage import Found, Rewards, two_stage
+from search_spaces import weight_gradients
 from search_spaces.base import FEATURES, Cost, SearchSpace
 
 KEEP_BIAS = 2.2
 """The removal policy starts by keeping nine layers of ten: without half of its layers no teacher is worth a try."""
 QUICK_VALIDATION = 2000
 """Validation images that a student is judged on in the search; a finished student is measured on all of them."""
+
+GRADIENT_IMAGES = 512
+"""Training images whose gradient ranks channels where importance is "taylor"."""
 
 MakeEvaluate = Callable[[SearchSpace], Evaluate]
 OpenJudge = Callable[[SearchSpace], AbstractContextManager[Evaluate]]
@@ -217,7 +221,7 @@ class _Job:
             max_macs=_amount(options.max_macs, teacher.macs),
             max_latency_ms=options.max_latency_ms,
         )
-        spaces = TeacherSpaces(network, example, options, forward_fn)
+        spaces = TeacherSpaces(network, example, options, forward_fn, _gradients(teacher, data, options))
         check_budget(budget, smallest_cost(spaces, options.stages), Cost(teacher.parameters, teacher.macs))
         for stage, policy in policies.items():
             actions = 2 if stage == "removal" else len(options.factors)
@@ -339,6 +343,15 @@ def _plain(make_evaluate: MakeEvaluate, space: SearchSpace) -> Iterator[Evaluate
 
 def _same(judge: Evaluate) -> Evaluate:
     return judge
+
+
+def _gradients(teacher: Teacher, data: Data, options: SearchOptions) -> dict[str, Tensor] | None:
+    """What the importance "taylor" needs: gradients on some training images; None for the others."""
+    if options.importance != "taylor":
+        return None
+    some = slice(GRADIENT_IMAGES)
+    images = prepare(data.train.images[some], mean=data.training.mean, std=data.training.std).to(teacher.device)
+    return weight_gradients(teacher.network, images, data.train.labels[some].to(teacher.device))
 
 
 def _amount(value: BudgetValue | None, teacher_value: float) -> float | None:

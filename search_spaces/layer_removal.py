@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import nn
 
 from search_spaces.base import Draft, LayerRow, Mask, SpaceError
@@ -26,6 +27,7 @@ def layer_removal(
     granularity: Granularity = "layer",
     ignored_layers: Sequence[str | type[nn.Module]] = (),
     forward_fn: ForwardFn | None = None,
+    gradients: Mapping[str, torch.Tensor] | None = None,
 ) -> LayerRemoval:
     """Open the space of removals over a teacher.
 
@@ -35,21 +37,29 @@ def layer_removal(
         granularity: "layer" decides about each layer by itself, as in the paper; "block" about whole residual branches.
         ignored_layers: layers to keep: names, shell-style patterns, or module types.
         forward_fn: `(network, example_inputs) -> output`, where the network is not simply called.
+        gradients: of the weights by name (`search_spaces.weight_gradients`), for importance "taylor".
 
     Raises:
         SpaceError: the network cannot be read, nothing in it can be removed, or an ignored layer does not exist.
     """
     reading = read(network, example_inputs, forward_fn=forward_fn)
-    return LayerRemoval(reading, granularity=granularity, kept=ignored(reading, ignored_layers))
+    return LayerRemoval(reading, granularity=granularity, kept=ignored(reading, ignored_layers), gradients=gradients)
 
 
 class LayerRemoval(TeacherSpace):
     """Action 0 removes, action 1 keeps. A removed layer passes its input on; an emptied branch adds nothing."""
 
-    def __init__(self, reading: Reading, *, granularity: Granularity, kept: frozenset[str]) -> None:
+    def __init__(
+        self,
+        reading: Reading,
+        *,
+        granularity: Granularity,
+        kept: frozenset[str],
+        gradients: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
         if granularity not in ("layer", "block"):
             raise SpaceError(f"granularity: expected 'layer' or 'block', found {granularity!r}")
-        super().__init__("layer_removal", reading, reading.layers, num_actions=2)
+        super().__init__("layer_removal", reading, reading.layers, 2, gradients)
         self.granularity = granularity
         self._reasons = {layer.name: layer.reason for layer in reading.layers}
         self._reasons |= dict.fromkeys(kept, "is ignored on request")

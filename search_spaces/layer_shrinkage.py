@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import lcm
 
 import numpy as np
+import torch
 from torch import nn
 
 from search_spaces.base import Architecture, Cost, Draft, LayerRow, Mask, SpaceError
@@ -34,6 +35,7 @@ def layer_shrinkage(
     start: Architecture | None = None,
     max_parameters: float | None = None,
     max_macs: float | None = None,
+    gradients: Mapping[str, torch.Tensor] | None = None,
 ) -> LayerShrinkage:
     """Open the space of widths over a teacher, or over one of its removal students.
 
@@ -50,6 +52,7 @@ def layer_shrinkage(
             that keeping everything is illegal somewhere. A factor stays affordable for all decisions to come, or the
             first layers would use up what the last ones need: the largest up to two thirds of the factor at which
             uniform scaling meets the budget, else the smallest.
+        gradients: of the weights by name (`search_spaces.weight_gradients`), for importance "taylor".
 
     Raises:
         SpaceError: the network cannot be read, nothing in it can shrink, an argument is out of range, or no student
@@ -65,6 +68,7 @@ def layer_shrinkage(
         start=start,
         max_parameters=max_parameters,
         max_macs=max_macs,
+        gradients=gradients,
     )
 
 
@@ -98,6 +102,7 @@ class LayerShrinkage(TeacherSpace):
         start: Architecture | None = None,
         max_parameters: float | None = None,
         max_macs: float | None = None,
+        gradients: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         ascending = all(low < high for low, high in pairwise(factors))
         if not factors or not ascending or factors[0] <= 0 or factors[-1] != 1.0:
@@ -110,7 +115,7 @@ class LayerShrinkage(TeacherSpace):
         self._start = base
         self._shape0 = shape_of(reading, base)
         alive = tuple(layer for layer in reading.layers if layer.name not in self._shape0.removed)
-        super().__init__("layer_shrinkage", reading, alive, num_actions=len(factors))
+        super().__init__("layer_shrinkage", reading, alive, len(factors), gradients)
         self._factors, self._round_to, self._kept = factors, round_to, kept
         self._reasons: dict[str, str] = {}
         self._decisions = self._width_decisions() + (self._kernel_decisions() if kernels else ())

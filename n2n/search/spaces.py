@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -38,6 +39,7 @@ class TeacherSpaces:
     example_inputs: Tensor
     options: SearchOptions
     forward_fn: ForwardFn | None = None
+    gradients: Mapping[str, Tensor] | None = None
 
     @cached_property
     def reading(self) -> Reading:
@@ -46,7 +48,8 @@ class TeacherSpaces:
 
     def removal(self) -> SearchSpace:
         """The removal space."""
-        return LayerRemoval(self.reading, granularity=self.options.granularity, kept=self._kept)
+        granularity = self.options.granularity
+        return LayerRemoval(self.reading, granularity=granularity, kept=self._kept, gradients=self.gradients)
 
     def shrinkage(self, start: Architecture | None, budget: Budget) -> SearchSpace:
         """The shrinkage space of a student that removal left; the parameters and MACs of the budget bind it."""
@@ -59,6 +62,7 @@ class TeacherSpaces:
             start=start,
             max_parameters=budget.max_parameters,
             max_macs=budget.max_macs,
+            gradients=self.gradients,
         )
 
     @property

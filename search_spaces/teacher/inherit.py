@@ -74,7 +74,8 @@ def _rows(reading: Reading, layer: str, importance: str, gradients: Mapping[str,
         name = f"{layer}.weight"
         if gradients is None or name not in gradients:
             raise SpaceError(
-                f"importance 'taylor' needs the gradient of {name}; pass gradients=weight_gradients(network, ...)"
+                f"importance 'taylor' needs the gradient of {name}; open the space with "
+                "gradients=weight_gradients(network, inputs, targets)"
             )
         return (weight * gradients[name].to(weight.device)).flatten(1).sum(1).abs()
     rows = weight.flatten(1)
@@ -82,16 +83,18 @@ def _rows(reading: Reading, layer: str, importance: str, gradients: Mapping[str,
 
 
 def weight_gradients(network: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Gradients of the cross-entropy on one batch, by parameter name; the network's own gradients stay as they were.
+    """Gradients of the cross-entropy on one batch, by parameter name; the network stays as it was.
 
     Args:
-        network: maps `inputs` to logits [B, K].
+        network: maps `inputs` to logits [B, K]; in eval mode, as a rule.
         inputs: a batch as the network receives it.
         targets: classes [B].
     """
-    named = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    named = {name: value.detach().clone().requires_grad_() for name, value in network.named_parameters()}
+    buffers = {name: value.detach().clone() for name, value in network.named_buffers()}
     with torch.enable_grad():
-        loss = nn.functional.cross_entropy(network(inputs), targets)
+        logits = torch.func.functional_call(network, {**named, **buffers}, (inputs,))
+        loss = nn.functional.cross_entropy(logits, targets)
         found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     return {
         name: torch.zeros_like(parameter) if gradient is None else gradient

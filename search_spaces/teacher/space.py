@@ -23,10 +23,18 @@ _CACHE = 4096
 class TeacherSpace(ABC):
     """A space whose students are edits of one teacher. Subclasses say what the decisions are."""
 
-    def __init__(self, name: str, reading: Reading, layers: tuple[Layer, ...], num_actions: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        reading: Reading,
+        layers: tuple[Layer, ...],
+        num_actions: int,
+        gradients: Mapping[str, torch.Tensor] | None,
+    ) -> None:
         self.name = name
         self.reading = reading
         self.num_actions = num_actions
+        self._gradients = gradients
         self._layers = layers
         self._row = {layer.name: i for i, layer in enumerate(layers)}
         self._static = static_rows(reading, layers)
@@ -113,11 +121,10 @@ class TeacherSpace(ABC):
         inherit: bool = True,
         importance: str = "l1",
         seed: int = 0,
-        gradients: Mapping[str, torch.Tensor] | None = None,
     ) -> nn.Module:
-        """The network of an architecture; see `SearchSpace.build`. `gradients` serve importance "taylor"."""
+        """The network of an architecture; see `SearchSpace.build`."""
         own = self._own(architecture)
-        return build(self.reading, own, inherit=inherit, importance=importance, gradients=gradients, seed=seed)
+        return build(self.reading, own, inherit=inherit, importance=importance, gradients=self._gradients, seed=seed)
 
     def cost(self, architecture: Architecture) -> Cost:
         """Parameters and MACs of an architecture, without building it."""

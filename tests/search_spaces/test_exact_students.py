@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from search_spaces import layer_removal, layer_shrinkage
+from search_spaces import layer_removal, layer_shrinkage, weight_gradients
 from search_spaces.base import SpaceError, replay
 from search_spaces.teacher.architecture import TeacherArchitecture
-from search_spaces.teacher.inherit import IMPORTANCE, keep_indices, weight_gradients
+from search_spaces.teacher.inherit import IMPORTANCE, keep_indices
 
 
 def small_conv() -> nn.Module:
@@ -203,14 +203,14 @@ def test_removal_that_breaks_an_add_is_not_legal() -> None:
 
 def test_every_importance_keeps_the_asked_width_and_taylor_needs_gradients() -> None:
     network, batch = small_conv(), torch.randn(4, 1, 2, 2)
-    space = layer_shrinkage(network, batch)
-    architecture = TeacherArchitecture(space.reading.fingerprint, widths=(("conv", 2),))
     gradients = weight_gradients(network, batch, torch.tensor([0, 1, 2, 0]))
+    space = layer_shrinkage(network, batch, gradients=gradients)
+    architecture = TeacherArchitecture(space.reading.fingerprint, widths=(("conv", 2),))
     for importance in IMPORTANCE:
-        student = space.build(architecture, importance=importance, gradients=gradients)
+        student = space.build(architecture, importance=importance)
         assert student(batch).shape == (4, 3)
     with pytest.raises(SpaceError, match=r"gradient of conv\.weight"):
-        space.build(architecture, importance="taylor")
+        layer_shrinkage(network, batch).build(architecture, importance="taylor")
     with pytest.raises(SpaceError, match="expected one of l1, l2"):
         space.build(architecture, importance="l3")
     assert all(p.grad is None for p in network.parameters())
@@ -222,7 +222,7 @@ def test_taylor_keeps_what_the_loss_feels() -> None:
     with torch.no_grad():
         network.fc.weight[:, 4:] = 0.0
     gradients = weight_gradients(network, batch, torch.tensor([0, 1, 2, 0]))
-    space = layer_shrinkage(network, batch)
+    space = layer_shrinkage(network, batch, gradients=gradients)
     architecture = TeacherArchitecture(space.reading.fingerprint, widths=(("conv", 1),))
-    student = space.build(architecture, importance="taylor", gradients=gradients)
+    student = space.build(architecture, importance="taylor")
     assert student.conv.weight.flatten().tolist() == [1.0]

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from random_networks import Residual
+from random_networks import Residual, random_network
+from space_contract import check_space
 from torch import nn
 from torch.nn import functional as F
 
@@ -23,6 +24,13 @@ BATCH = torch.randn(2, 3, 16, 16)
 @pytest.fixture(scope="module")
 def resnet() -> nn.Module:
     return build_teacher("resnet20", width=8).eval()
+
+
+@pytest.mark.parametrize("seed", [3, 14])
+def test_the_spaces_meet_the_contract(seed: int) -> None:
+    network, batch = random_network(seed)
+    for space in (layer_removal(network, batch), layer_shrinkage(network, batch, kernels=True)):
+        check_space(space, np.random.default_rng(seed))
 
 
 def test_a_resnet_has_the_decisions_of_the_paper(resnet: nn.Module) -> None:
