@@ -91,11 +91,11 @@ def quick_recipe(*, steps: int = 100, objective: str = "kd", lr: float = 0.03, b
 
 
 def full_recipe(*, epochs: float = 3.0, objective: str = "kd", lr: float = 0.05, batch_size: int = 64) -> Recipe:
-    """The long schedule for the chosen students: all images, another view every epoch (up to eight in turn).
+    """The long schedule for the chosen students: all images, another view every epoch (up to four in turn).
 
     The views and the teacher's outputs on them are computed once and serve every student that is distilled.
     """
-    views = min(8, max(1, math.ceil(epochs)))
+    views = min(4, max(1, math.ceil(epochs)))
     return Recipe(objective=objective, epochs=epochs, lr=lr, batch_size=batch_size, views=views, reestimate=4)
 
 

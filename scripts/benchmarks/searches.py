@@ -69,7 +69,14 @@ BENCHES = {
     "mnist": Bench(
         "vgg13-mnist",
         "mnist",
-        {"max_params": "0.78%", "evaluations": 30, "steps": 60, "final_epochs": 4.0, "finalists": 1},
+        {
+            "max_params": "0.78%",
+            "factors": (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0),
+            "evaluations": 24,
+            "steps": 40,
+            "final_epochs": 8.0,
+            "finalists": 1,
+        },
     ),
 }
 COLUMNS = (
