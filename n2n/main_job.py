@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from n2n.agents import AGENTS
 from n2n.agents.base import Agent
-from n2n.data import Data, load, prepare
+from n2n.data import Data, from_dataset, load, prepare
 from n2n.data import example_inputs as examples_of
-from n2n.distill.recipe import full_recipe, total_steps
+from n2n.distill.recipe import full_epochs, full_recipe, total_steps
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluate, Evaluation
 from n2n.evaluate.cached import cached
@@ -87,7 +88,7 @@ class SearchResult:
 def search(
     network: nn.Module,
     example_inputs: Tensor | None,
-    data: Data | str,
+    data: Data | str | Dataset[Any] | tuple[Dataset[Any], Dataset[Any]],
     *,
     out: str | Path,
     max_params: BudgetValue | None = None,
@@ -105,7 +106,7 @@ def search(
     rollouts: int = 5,
     steps: int = 100,
     objective: str = "kd",
-    final_epochs: float = 3.0,
+    final_epochs: float | None = None,
     finalists: int = 2,
     importance: str = "l1",
     inherit: bool = True,
@@ -125,14 +126,16 @@ def search(
     Args:
         network: the teacher; it is read and copied, never changed.
         example_inputs: prepared images [B, C, H, W] that it takes; None takes one from `data`.
-        data: a `Data`, or what `n2n.data.load` takes. The search sees its train and validation splits only.
+        data: a `Data`, what `n2n.data.load` takes, or torch Datasets: one, or a pair (train, test). The search sees its
+            train and validation splits only.
         max_params, max_macs: budgets, numbers or shares of the teacher's such as "20%". max_latency_ms: in ms.
         evaluations: students to judge in all; half of them in the removal stage. seconds: bounds the whole call, as far
             as the long distillation can be foreseen. The first limit that is reached ends the loop.
         agent: a name of `n2n.agents.AGENTS`.
         removal, shrinkage, granularity, factors, round_to, ignored_layers, forward_fn: see `search_spaces`.
         rollouts: students per batch. steps: distillation steps of one judgement. objective: "kd", "logit_mse" or "ce".
-        final_epochs, finalists: how long, and how many of the best students are distilled at the end.
+        final_epochs, finalists: how long, and how many of the best students are distilled at the end; by default three
+            epochs, or as many as make 600 steps on small data.
         importance, inherit: which channels survive, and whether students start with the teacher's weights.
         policy: a policy folder, or a run's, to start the agent from.
         teacher_name: the built-in teacher's name, or {"name": ..., "kwargs": {...}}, so that `load_student` needs no
@@ -147,6 +150,7 @@ def search(
         PolicyError: `policy` does not fit.
         WriteError: the file system refused.
     """
+    data = _data(data, seed)
     options = SearchOptions(
         max_params=max_params,
         max_macs=max_macs,
@@ -163,7 +167,7 @@ def search(
         rollouts=rollouts,
         steps=steps,
         objective=objective,
-        final_epochs=final_epochs,
+        final_epochs=full_epochs(len(data.train)) if final_epochs is None else final_epochs,
         finalists=finalists,
         importance=importance,
         inherit=inherit,
@@ -174,8 +178,6 @@ def search(
     )
     if agent not in AGENTS:
         raise SearchError(f"agent={agent!r} does not exist; choose one of {', '.join(AGENTS)}")
-    if isinstance(data, str):
-        data = load(data, seed=seed)
     job = _Job.prepare(
         network,
         examples_of(data) if example_inputs is None else example_inputs,
@@ -343,6 +345,15 @@ def _plain(make_evaluate: MakeEvaluate, space: SearchSpace) -> Iterator[Evaluate
 
 def _same(judge: Evaluate) -> Evaluate:
     return judge
+
+
+def _data(data: Data | str | Dataset[Any] | tuple[Dataset[Any], Dataset[Any]], seed: int) -> Data:
+    if isinstance(data, Data):
+        return data
+    if isinstance(data, str):
+        return load(data, seed=seed)
+    train, test = data if isinstance(data, tuple) else (data, None)
+    return from_dataset(train, test, name=type(train).__name__, seed=seed)
 
 
 def _gradients(teacher: Teacher, data: Data, options: SearchOptions) -> dict[str, Tensor] | None:

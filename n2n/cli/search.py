@@ -23,9 +23,6 @@ from n2n.search.teachers import TeacherCard, save_teacher
 
 DEFAULT_NETWORK, DEFAULT_ARGUMENTS = "resnet20", {"width": 8}
 """What is trained on the digits where no network is given."""
-FINAL_EPOCHS = {"digits": 40.0}
-OTHER_FINAL_EPOCHS = 3.0
-"""How long the chosen students are distilled where --final-epochs does not say: digits have ten steps an epoch."""
 AT_THE_DOOR = {"out", "data", "data_dir", "teacher", "network", "network_args", "weights"}
 """Settings that the command turns into the network and the data; the others go on to `n2n.search` as they are."""
 
@@ -69,7 +66,7 @@ def command(
     ] = None,
     objective: Annotated[str | None, typer.Option("--objective", help="kd, logit_mse or ce. [default: kd]")] = None,
     final_epochs: Annotated[
-        float | None, typer.Option("--final-epochs", help="Distillation of the chosen. [default: 3; digits 40]")
+        float | None, typer.Option("--final-epochs", help="Distillation of the chosen. [default: 3, or 600 steps]")
     ] = None,
     finalists: Annotated[int | None, typer.Option("--finalists", help="How many are chosen. [default: 2]")] = None,
     importance: Annotated[
@@ -116,21 +113,20 @@ def search(settings: SearchSettings, *, quiet: bool = False) -> Outcome:
         out=out,
         teacher_name=taken.teacher_name,
         progress=not quiet,
-        **arguments(settings, taken.data.name),
+        **arguments(settings),
     )
     if card is not None:
         save_teacher(out / "teacher", taken.network, card)
     return outcome(result)
 
 
-def arguments(settings: SearchSettings, data: str) -> dict[str, Any]:
+def arguments(settings: SearchSettings) -> dict[str, Any]:
     """The settings that are arguments of `n2n.search` under the same name."""
     kept = {name: value for name, value in settings if name not in AT_THE_DOOR}
     return {
         **kept,
         "max_params": number(settings.max_params),
         "max_macs": number(settings.max_macs),
-        "final_epochs": settings.final_epochs or FINAL_EPOCHS.get(data, OTHER_FINAL_EPOCHS),
     }
 
 

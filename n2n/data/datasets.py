@@ -30,12 +30,15 @@ def from_dataset(
     classes: int | None = None,
     validation: float = 0.1,
     seed: int = 0,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
     augmentation: Augmentation | None = None,
 ) -> Data:
     """Data of datasets whose items are (image, label), read into memory once.
 
     An image is a tensor [C, H, W], an array [H, W] or [H, W, C], or a PIL image; all have one shape. A random transform
-    in the dataset is drawn once, so leave it out and pass `augmentation` instead.
+    in the dataset is drawn once, so leave it out and pass `augmentation` instead. Float images are given to the network
+    as the dataset gives them; for `mean` and `std` see `from_tensors`.
 
     Raises:
         DataError: items of another form, images of different shapes, no items.
@@ -51,6 +54,8 @@ def from_dataset(
         classes=classes,
         validation=validation,
         seed=seed,
+        mean=mean,
+        std=std,
         augmentation=augmentation,
     )
 

@@ -8,6 +8,7 @@ import torch
 
 from n2n.data.augment import Augmentation
 from n2n.data.base import Data
+from n2n.data.prepare import channel_statistics
 from n2n.data.tensors import TEST_SEED, from_tensors, stratified
 
 TEST_SHARE = 0.2
@@ -25,6 +26,7 @@ def digits(*, data_dir: Path | None, validation: float, seed: int, download: boo
     images = torch.from_numpy(raw).to(torch.float32).reshape(-1, 1, 8, 8) / 16  # 0..1
     targets = torch.from_numpy(labels).to(torch.int64)
     rest, aside = stratified(targets, TEST_SHARE, TEST_SEED, "digits")
+    mean, std = channel_statistics(images[rest])
     return from_tensors(
         images[rest],
         targets[rest],
@@ -34,5 +36,7 @@ def digits(*, data_dir: Path | None, validation: float, seed: int, download: boo
         classes=10,
         validation=validation,
         seed=seed,
+        mean=mean,
+        std=std,
         augmentation=Augmentation(pad=1),
     )

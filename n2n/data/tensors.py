@@ -34,14 +34,19 @@ def from_tensors(
     """Data from images [n, C, H, W] (uint8, or float in 0..1) and integer labels [n].
 
     The share `validation` of every class, drawn by `seed`, becomes the validation split. Without test images a fixed
-    20% of every class is set aside, whatever the seed. `classes` is read off the labels where it is not given, `mean`
-    and `std` off train and validation together (so that they do not change with the seed).
+    20% of every class is set aside, whatever the seed. `classes` is read off the labels where it is not given.
+
+    `mean` and `std` (per channel) are what the inputs are normalised with: they must be those that the teacher
+    was trained with. Where they are not given, float images go to the network as they are, and those of uint8 images
+    are measured on train and validation together (so that they do not change with the seed).
 
     Raises:
         DataError: the checks of `Split`, labels that are not whole numbers or out of range, an impossible `validation`.
     """
     if not 0 < validation < 1:
         raise DataError(f"{name}: validation is a share between 0 and 1, e.g. 0.1; found {validation}")
+    if (mean is None) != (std is None):
+        raise DataError(f"{name}: mean and std come together; found only one of them")
     if (test_images is None) != (test_labels is None):
         raise DataError(f"{name}: test images and test labels come together; found only one of them")
     pool = Split(_float32(images), _int64(labels, name), f"{name} train")
@@ -54,7 +59,7 @@ def from_tensors(
     classes = classes if classes is not None else int(pool.labels.max()) + 1
     check_labels(pool, classes)
     if mean is None or std is None:
-        mean, std = channel_statistics(pool.images)
+        mean, std = _normalisation(pool.images)
     kept, held = stratified(pool.labels, validation, seed, name)
     train = pool.subset(kept)
     validation_split = Split(pool.images[held], pool.labels[held], f"{name} validation")
@@ -89,6 +94,13 @@ def stratified(labels: Tensor, share: float, seed: int, name: str) -> tuple[Tens
             "give more images or another share"
         )
     return torch.from_numpy(rest), torch.from_numpy(np.sort(chosen))
+
+
+def _normalisation(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Float images are what the network takes already; uint8 images are brought to mean 0 and deviation 1."""
+    if images.dtype == torch.uint8:
+        return channel_statistics(images)
+    return (0.0,) * images.shape[1], (1.0,) * images.shape[1]
 
 
 def _float32(images: Tensor) -> Tensor:

@@ -99,6 +99,16 @@ def full_recipe(*, epochs: float = 3.0, objective: str = "kd", lr: float = 0.05,
     return Recipe(objective=objective, epochs=epochs, lr=lr, batch_size=batch_size, views=views, reestimate=4)
 
 
+FEWEST_STEPS = 600
+"""Of a long distillation whose length was not asked for."""
+
+
+def full_epochs(examples: int) -> float:
+    """How long the chosen students are distilled where nothing else is asked: three epochs, and at least 600 steps."""
+    steps = max(1, examples // min(64, examples))
+    return max(3.0, float(math.ceil(FEWEST_STEPS / steps)))
+
+
 def teacher_recipe(
     *, epochs: float, lr: float = 0.1, batch_size: int = 128, weight_decay: float = 5e-4, warmup: float = 0.2
 ) -> Recipe:

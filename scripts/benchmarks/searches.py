@@ -62,7 +62,7 @@ BENCHES = {
             "granularity": "block",
             "evaluations": 60,
             "steps": 100,
-            "final_epochs": 8.0,
+            "final_epochs": 12.0,
             "finalists": 1,
         },
     ),

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-from n2n.data import DataError, from_dataset, load
+from n2n.data import DataError, from_dataset, load, prepare
 from n2n.data.datasets import resolve
 
 
@@ -119,3 +119,16 @@ def test_what_a_function_may_not_be(module: str) -> None:
         resolve("n2n_no_such_module:function")
     with pytest.raises(DataError, match=r"cannot import 'n2n_no_such_package\.inner'"):
         resolve("n2n_no_such_package.inner:function")
+
+
+def test_float_images_reach_the_network_as_the_dataset_gives_them() -> None:
+    """A user's own network was trained on exactly these values: they are not normalised once more."""
+    images = torch.linspace(-2, 3, 40 * 4).reshape(40, 1, 2, 2)
+    dataset = torch.utils.data.TensorDataset(images, torch.arange(40) % 4)
+    data = from_dataset(dataset, dataset, name="mine")
+    assert torch.equal(prepare(data.test.images, mean=data.training.mean, std=data.training.std), images)
+    given = from_dataset(dataset, dataset, name="mine", mean=(1.0,), std=(2.0,))
+    prepared = prepare(given.test.images, mean=given.training.mean, std=given.training.std)
+    torch.testing.assert_close(prepared, (images - 1) / 2)
+    with pytest.raises(DataError, match="mean and std come together"):
+        from_dataset(dataset, name="mine", mean=(1.0,))
