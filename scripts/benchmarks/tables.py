@@ -1,0 +1,151 @@
+"""Writes the README's tables from the CSV files of the benchmarks.
+
+    python scripts/benchmarks/tables.py           rewrites what stands between the markers of the README
+    python scripts/benchmarks/tables.py --check   exits with 1 where the README says something else than the CSV files
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
+
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parent / "results"
+AGENTS = ("reinforce", "evolution", "random", "uniform")
+
+
+def rows_of(name: str) -> list[dict[str, str]]:
+    """The rows of a benchmark; none where it was not run."""
+    path = RESULTS / f"{name}.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def markdown(header: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, ("---",) * len(header), *lines))
+
+
+def one_job(name: str) -> str:
+    """Teacher against student of single searches."""
+    header = ("network", "test accuracy", "parameters", "MACs", "latency", "search", "long distillation", "overhead")
+    lines: list[tuple[str, ...]] = []
+    for row in rows_of(name):
+        teacher, student = float(row["teacher_test_accuracy"]), float(row["student_test_accuracy"])
+        if not lines:
+            sizes = (millions(row["teacher_parameters"]), millions(row["teacher_macs"]))
+            lines.append(("teacher", f"{teacher:.2%}", *sizes, milliseconds(row["teacher_latency_ms"]), "", "", ""))
+        lines.append(
+            (
+                f"student ({row['agent']}, seed {row['seed']})",
+                f"{student:.2%} ({100 * (student - teacher):+.2f} points)",
+                f"{millions(row['student_parameters'])} ({float(row['compression']):.1f}x)",
+                millions(row["student_macs"]),
+                milliseconds(row["student_latency_ms"]),
+                f"{float(row['search_seconds']):.0f} s for {row['evaluations']} students",
+                f"{float(row['finish_seconds']):.0f} s",
+                f"{float(row['overhead_share']):.1%}",
+            )
+        )
+    return markdown(header, lines)
+
+
+def agents(name: str) -> str:
+    """The agents side by side."""
+    header = (
+        "agent", "best reward", "quick accuracy of the chosen", "its test accuracy after one epoch", "its parameters",
+        "judging one student", "overhead",
+    )  # fmt: skip
+    lines = []
+    for agent in AGENTS:
+        rows = [row for row in rows_of(name) if row["agent"] == agent]
+        if rows:
+            lines.append(
+                (
+                    f"{agent} ({len(rows)} seeds)",
+                    spread(rows, "best_reward", lambda x: f"{x:.3f}"),
+                    spread(rows, "quick_accuracy", lambda x: f"{x:.1%}"),
+                    spread(rows, "student_test_accuracy", lambda x: f"{x:.1%}"),
+                    spread(rows, "student_parameters", lambda x: f"{x / 1e3:.1f}k"),
+                    f"{mean(float(r['judging_seconds']) / float(r['evaluations']) for r in rows):.1f} s",
+                    f"{mean(float(r['overhead_share']) for r in rows):.1%}",
+                )
+            )
+    return markdown(header, lines)
+
+
+def spread(rows: list[dict[str, str]], column: str, text: Callable[[float], str]) -> str:
+    """Mean, and lowest to highest."""
+    values = [float(row[column]) for row in rows]
+    return f"{text(mean(values))} ({text(min(values))} to {text(max(values))})"
+
+
+def reading(name: str) -> str:
+    """Which agent is ahead, in words, from the same rows."""
+    means = {
+        agent: mean(float(row["best_reward"]) for row in rows_of(name) if row["agent"] == agent)
+        for agent in AGENTS
+        if any(row["agent"] == agent for row in rows_of(name))
+    }
+    if not means:
+        return ""
+    order = sorted(means, key=lambda agent: -means[agent])
+    ranks = ", ".join(f"{agent} {means[agent]:.3f}" for agent in order)
+    verdict = (
+        "REINFORCE is ahead of the other agents here"
+        if order[0] == "reinforce"
+        else f"REINFORCE does not win here: {order[0]} finds better students on the same budget"
+    )
+    return f"{verdict} (mean best reward: {ranks}). Three seeds are few: compare the spreads before the means."
+
+
+def millions(value: str) -> str:
+    """12345 → 0.0123 M."""
+    return f"{float(value) / 1e6:.3g} M"
+
+
+def milliseconds(value: str) -> str:
+    """A latency in ms."""
+    return f"{float(value):.2f} ms"
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "table: fashion-mnist-long": lambda: one_job("fashion-mnist-long"),
+    "table: fashion-mnist": lambda: agents("fashion-mnist"),
+    "reading: fashion-mnist": lambda: reading("fashion-mnist"),
+    "table: mnist": lambda: one_job("mnist"),
+}
+
+
+def written(text: str) -> str:
+    """A README with every marked part as the CSV files have it."""
+    for name, make in PARTS.items():
+        start = f"<!-- {name} -->\n"
+        before, found, rest = text.partition(start)
+        if not found:
+            raise SystemExit(f"README.md has no marker <!-- {name} -->")
+        _, end, after = rest.partition("<!-- end -->")
+        text = f"{before}{start}\n{make()}\n\n{end}{after}"
+    return text
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    asked = parser.parse_args()
+    page = ROOT / "README.md"
+    text = page.read_text(encoding="utf-8")
+    if asked.check:
+        sys.exit(0 if written(text) == text else "README.md differs from the CSV files; run this without --check")
+    page.write_text(written(text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The README's examples run, and its tables are those of the committed CSV files."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def test_the_python_examples_run_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the sizes are smaller: fewer epochs and fewer students."""
+    monkeypatch.chdir(tmp_path)
+    search, describe = blocks("python")
+    search = search.replace("epochs=20", "epochs=3").replace("evaluations=30", "evaluations=6, steps=5, final_epochs=2")
+    names: dict[str, object] = {}
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(search, "README.md", "exec"), names)
+        exec(compile(describe, "README.md", "exec"), names)
+    lines = printed.getvalue().splitlines()
+    assert re.fullmatch(r"\d+\.\d+% -> \d+\.\d+%, [\d,]+ parameters", lines[0])
+    assert lines[1] == "torch.Size([1, 10])"
+    assert "0 conv frozen is the first layer" in lines[2]
+    assert (tmp_path / "runs/mine/report.md").exists()
+
+
+def test_the_command_lines_name_real_commands_and_options() -> None:
+    """Every option in the README is one that the command knows."""
+    n2n = Path(sys.executable).parent / "n2n"
+    lines = [line.split("#")[0].split() for block in blocks("sh") for line in block.splitlines() if "n2n " in line]
+    assert len(lines) >= 7
+    for words in lines:
+        command = words[1:3] if words[1] == "policy" else words[1:2]
+        shown = subprocess.run(
+            [n2n, *command, "--help"], capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"}
+        ).stdout
+        unknown = [word for word in words if word.startswith("--") and not re.search(rf"{word}\b", shown)]
+        assert not unknown, f"{' '.join(words)}: no option {unknown}"
+
+
+def test_the_tables_are_those_of_the_csv_files() -> None:
+    script = ROOT / "scripts/benchmarks/tables.py"
+    checked = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
