@@ -1,7 +1,7 @@
 """The ids `n2n/LayerRemoval-v0` and `n2n/LayerShrinkage-v0`.
 
-`import envs` registers them, and so does the entry point `gymnasium.envs` for versions of Gymnasium that read it; those
-that do not (1.0 and later) find them without an import of one's own as `gymnasium.make("envs:n2n/LayerRemoval-v0")`.
+`import envs` registers them. Without an import of one's own, `gymnasium.make("envs:n2n/LayerRemoval-v0")` finds them:
+Gymnasium has read no plug-in entry points since 1.0.
 """
 
 from __future__ import annotations

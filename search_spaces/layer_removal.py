@@ -62,6 +62,7 @@ class LayerRemoval(TeacherSpace):
         super().__init__("layer_removal", reading, reading.layers, 2, gradients)
         self.granularity = granularity
         self._reasons = {layer.name: layer.reason for layer in reading.layers}
+        self._kept = kept
         self._reasons |= dict.fromkeys(kept, "is ignored on request")
         self._decisions = self._by_layer() if granularity == "layer" else self._by_block()
         if not self._decisions:
@@ -129,6 +130,8 @@ class LayerRemoval(TeacherSpace):
     def _fit(self, removed: frozenset[str]) -> bool:
         """Whether what remains fits together when all later decisions keep."""
         gone = canonical(self.reading, removed)
+        if gone & self._kept:
+            return False  # emptying a branch would take an ignored layer with it
         if self._neutral.issuperset(gone):
             return not any(branch.reason for branch in emptied_branches(self.reading, gone))
         if gone not in self._plans and gone not in self._conflicts:

@@ -14,7 +14,7 @@ from torch import nn
 from search_spaces.base import Architecture, Cost, Draft, LayerRow, Mask, SpaceError
 from search_spaces.teacher.analysis import Reading, ignored, read
 from search_spaces.teacher.architecture import TeacherArchitecture
-from search_spaces.teacher.removal import can_change_kernel, shape_of
+from search_spaces.teacher.removal import shape_of
 from search_spaces.teacher.space import TeacherSpace
 from search_spaces.teacher.trace import ExampleInputs, ForwardFn
 
@@ -182,7 +182,7 @@ class LayerShrinkage(TeacherSpace):
                 kernel=True,
             )
             for layer in self._layers
-            if can_change_kernel(layer) and layer.name not in self._kept
+            if layer.resizable and layer.name not in self._kept
         )
 
     @property

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from envs.vector import StudentVectorEnv
+from search_spaces.base import nearest_legal as one_nearest
 
 
 @dataclass(frozen=True)
@@ -124,10 +125,8 @@ def reward_stats(trajectory: Trajectory) -> Stats:
 
 def nearest_legal(legal: Tensor, wished: Tensor) -> Tensor:
     """The legal action nearest to each wish, of two equally near ones the larger: [B] for masks [B, A], wishes [B]."""
-    actions = torch.arange(legal.shape[-1], device=legal.device)  # [A]
-    # Twice the distance, plus one for the smaller of two equally near actions.
-    distance = 2 * (actions - wished.unsqueeze(-1)).abs() + (actions < wished.unsqueeze(-1)).long()  # [B, A]
-    return distance.masked_fill(~legal, torch.iinfo(torch.int64).max).argmin(dim=-1)
+    chosen = [one_nearest(mask.cpu().numpy(), int(wish)) for mask, wish in zip(legal, wished, strict=True)]
+    return torch.tensor(chosen, device=legal.device)
 
 
 def fitting(policy: nn.Module, state: Mapping[str, Tensor]) -> None:

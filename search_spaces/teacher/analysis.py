@@ -30,7 +30,8 @@ class Layer:
     `kind` is one of `base.KINDS`; `kernel`, `stride`, `padding`, `dilation` are those of its first spatial axis (0
     where it has none); `taps` is the product of the kernel sizes; `positions` is the number of output positions of one
     example (1 for flat features); `height` its output height (or length) over the network's input's; `line` the source
-    line that called it; `reason` why it cannot be removed (empty: it can).
+    line that called it; `reason` why it cannot be removed (empty: it can). `resizable` says that it has an odd square
+    kernel, padded with zeros so that a smaller one gives the same positions.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Layer:
     parameters: int
     line: str
     reason: str
+    resizable: bool
 
     @property
     def macs(self) -> int:
@@ -161,6 +163,7 @@ def _layer(name: str, nodes: tuple[Node, ...], graph: nx.DiGraph, network: nn.Mo
         parameters=sum(parameter.numel() for parameter in module.parameters(recurse=False)),
         line=node.line,
         reason=_why_kept(calls, nodes, graph, before),
+        resizable=_resizable(module),
     )
 
 
@@ -195,6 +198,14 @@ def _why_kept(calls: tuple[Node, ...], nodes: tuple[Node, ...], graph: nx.DiGrap
         if not any(nodes[i].op in WEIGHTS for i in nx.descendants(graph, node.index)):
             return "is the classifier"
     return ""
+
+
+def _resizable(module: nn.Module) -> bool:
+    if not isinstance(module, nn.Conv2d) or module.padding_mode != "zeros" or isinstance(module.padding, str):
+        return False
+    kernel, dilation = module.kernel_size[0], module.dilation[0]
+    square = set(module.kernel_size) == {kernel} and set(module.dilation) == {dilation}
+    return square and kernel > 1 and kernel % 2 == 1 and set(module.padding) == {dilation * (kernel // 2)}
 
 
 def _sizes(module: nn.Module, name: str) -> tuple[int, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 import networkx as nx
 
@@ -55,7 +56,11 @@ def find_branches(nodes: tuple[Node, ...], graph: nx.DiGraph) -> tuple[Branch, .
             branch = _branch(nodes, graph, node, split)
             if branch is not None:
                 found.append(branch)
-    return tuple(found)
+    names = Counter(branch.name for branch in found)
+    return tuple(
+        branch if branch.name and names[branch.name] == 1 else replace(branch, name=branch.host or f"add {branch.add}")
+        for branch in found
+    )
 
 
 def _branch(nodes: tuple[Node, ...], graph: nx.DiGraph, add: Node, split: int) -> Branch | None:
@@ -80,7 +85,7 @@ def _branch(nodes: tuple[Node, ...], graph: nx.DiGraph, add: Node, split: int) -
     elif unnamed:
         reason = "holds weights that belong to no layer"
     return Branch(
-        _common_path(weighted) or host, add.index, split, add.inputs[1 - longer], inside, layers, weighted,
+        _common_path(weighted), add.index, split, add.inputs[1 - longer], inside, layers, weighted,
         host, stride, reason,
     )  # fmt: skip
 

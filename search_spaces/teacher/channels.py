@@ -163,7 +163,13 @@ def plan(
 
 
 def _pass_on(walk: _Walk, node: Node, channels: Channels | None) -> Channels | None:
-    if channels is None or node.op not in {"conv", "linear"}:
+    if node.op not in {"conv", "linear"}:
+        return channels
+    before, axis = walk.nodes[node.inputs[0]].shape, len(node.shape) - 1 if node.op == "linear" else 1
+    if channels is None or channels.axis != axis:
+        # Nobody follows these channels, so nobody could bring the consumers to another width.
+        if before[axis] != node.shape[axis]:
+            raise WidthConflict(f"{node.layer} turns {before[axis]} channels of unknown origin into {node.shape[axis]}")
         return channels
     return Channels(channels.axis, channels.group, channels.repeat, (*channels.folds, (node.layer, 0)))
 

@@ -120,8 +120,8 @@ def narrow_scale(module: nn.Module, keep: torch.Tensor, *, displaced: bool) -> N
 
 def shrink_kernel(module: nn.Module, layer: Layer, kernel: int) -> None:
     """Keep the middle of a square kernel and pad less, so that positions stay."""
-    if not isinstance(module, nn.Conv2d) or module.padding_mode != "zeros":
-        raise SpaceError(f"kernel of {layer.name}: only zero-padded 2-d convolutions can change it")
+    if not isinstance(module, nn.Conv2d):
+        raise SpaceError(f"kernel of {layer.name}: expected a Conv2d, found {type(module).__name__}")
     cut = (layer.kernel - kernel) // 2
     middle = slice(cut, layer.kernel - cut)
     padding = (layer.dilation * (kernel // 2),) * 2

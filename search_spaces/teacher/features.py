@@ -28,7 +28,7 @@ def static_rows(reading: Reading, layers: tuple[Layer, ...]) -> Floats:
             "spatial": layer.height,
             "skip_start": float(any(source in starts for source in node.inputs)),
             "skip_end": float(layer.name in hosts or bool(ends & set(layer.nodes))),
-            "position": i / max(1, len(layers) - 1),
+            "position": i / len(layers),
             "decision": 1.0,
         }
         for name, value in values.items():

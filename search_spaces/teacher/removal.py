@@ -111,21 +111,10 @@ def shape_of(
                 f"{', unchanged because it ' + group.frozen if group.frozen else ''}, found {width}"
             )
     for name, kernel in architecture.kernels:
-        if not can_change_kernel(known[name]) or kernel % 2 != 1 or not 0 < kernel <= known[name].kernel:
+        if not known[name].resizable or kernel % 2 != 1 or not 0 < kernel <= known[name].kernel:
             raise SpaceError(f"kernel of {name}: expected an odd size up to {known[name].kernel}, found {kernel}")
     widths = tuple(wished.get(group.name, group.width) for group in remaining.groups)
     return Shape(removed, emptied, remaining, widths, dict(architecture.kernels))
-
-
-def can_change_kernel(layer: Layer) -> bool:
-    """Whether a conv has an odd square kernel padded so that a smaller one gives the same positions."""
-    return (
-        layer.kind in {"conv", "depthwise_conv"}
-        and layer.kernel > 1
-        and layer.kernel % 2 == 1
-        and layer.padding == layer.dilation * (layer.kernel // 2)
-        and round(layer.taps ** (1 / 2)) ** 2 == layer.taps == layer.kernel**2
-    )
 
 
 def layer_cost(reading: Reading, layer: Layer, shape: Shape) -> Cost:

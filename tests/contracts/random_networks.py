@@ -1,4 +1,4 @@
-"""Random small networks of every piece that the spaces understand, for property tests."""
+"""Random small networks of pieces that the spaces understand, and of some that they do not, for property tests."""
 
 from __future__ import annotations
 
@@ -37,6 +37,30 @@ class Residual(nn.Module):
         else:
             y = y + self.shortcut(x)
         return y if self.style == "preact" else F.relu(y)
+
+
+class Dense(nn.Module):
+    """Concatenation, whose channels are not followed."""
+
+    def __init__(self, width: int, added: int) -> None:
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(width, added, 3, padding=1), nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, self.act(self.conv(x))], dim=1)
+
+
+class Twice(nn.Module):
+    """One conv and one activation called twice, and a gate from half of the channels."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(width, width, 3, padding=1), nn.ReLU()
+        self.last = nn.Conv2d(width // 2, width, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        left, right = self.act(self.conv(self.act(self.conv(x)))).chunk(2, dim=1)
+        return self.last(left * torch.sigmoid(right))
 
 
 class Head(nn.Module):
@@ -79,11 +103,15 @@ def random_network(seed: int, *, size: int = 8, classes: int = 5) -> tuple[nn.Mo
 
 def _piece(rng: np.random.Generator, width: int, size: int) -> tuple[nn.Module, int, int]:
     wide_out = int(rng.choice(CHANNELS))
-    kind = str(rng.choice(["plain", "preact", "inverted", "conv", "grouped", "pool", "prelu"]))
+    kind = str(rng.choice(["plain", "preact", "inverted", "conv", "grouped", "pool", "prelu", "dense", "twice"]))
     if kind in {"plain", "preact", "inverted"}:
         stride = int(rng.choice((1, 2))) if size >= 4 else 1
         block = Residual(kind, width, wide_out, stride, in_place=bool(rng.integers(2)))
         return block, wide_out, -(-size // stride)
+    if kind == "dense":
+        return Dense(width, wide_out), width + wide_out, size
+    if kind == "twice" and width % 2 == 0:
+        return Twice(width), width, size
     if kind == "conv":
         return nn.Sequential(nn.Conv2d(width, wide_out, 3, padding=1), nn.SiLU()), wide_out, size
     if kind == "grouped":

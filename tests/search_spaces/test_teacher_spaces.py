@@ -224,3 +224,72 @@ def test_a_branch_is_one_decision_of_its_block() -> None:
     gone = space.student(replay(space, (0,)))
     assert set(gone.removed) == {"1.norm0", "1.conv1", "1.norm1", "1.act", "1.conv2", "1.norm2", "1.last"}
     assert gone == TeacherArchitecture(space.reading.fingerprint, gone.removed)
+
+
+class Concatenated(nn.Module):
+    """Channels behind a concatenation are not followed: a conv after it cannot pass its input's width on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.same = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.narrow, self.fc = nn.Conv2d(16, 8, 1), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = torch.cat([x, torch.relu(self.same(x))], dim=1)
+        return self.fc(self.narrow(x).mean((2, 3)))
+
+
+def test_a_removal_whose_width_nobody_can_follow_is_not_legal() -> None:
+    space = layer_removal(Concatenated(), BATCH)
+    names = [space.decision_name(i) for i in range(space.num_decisions)]
+    assert names == ["same", "narrow"]
+    after = space.apply(space.initial(), 0)
+    assert space.legal(after).tolist() == [False, True]
+    assert space.build(space.student(space.apply(after, 1)))(BATCH).shape == (2, 4)
+
+
+def test_an_ignored_layer_stays_even_if_its_branch_loses_all_weights() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        Residual("plain", 6, 6, 1, in_place=False),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 4),
+    )
+    space = layer_removal(network, BATCH, ignored_layers=["1.norm1"])
+    student = space.student(replay(space, (0,) * space.num_decisions))
+    assert "1.norm1" not in student.removed
+    assert {"1.conv1", "1.conv2"} - set(student.removed)
+    assert space.build(student)(BATCH).shape == (2, 4)
+
+
+def test_only_kernels_that_keep_all_positions_may_shrink() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.Conv2d(6, 6, (3, 5), padding=(1, 2)),
+        nn.Conv2d(6, 6, 3, padding=(1, 0)),
+        nn.Conv2d(6, 6, 3, padding="same"),
+        nn.Flatten(),
+        nn.LazyLinear(4),
+    )
+    network(BATCH)
+    space = layer_shrinkage(network, BATCH, kernels=True)
+    names = [space.decision_name(i) for i in range(space.num_decisions)]
+    assert [name for name in names if name.endswith(".kernel")] == ["0.kernel"]
+
+
+def test_two_branches_of_one_module_have_names_of_their_own() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.fc = nn.Linear(3, 5), nn.Linear(5, 2)
+            self.a, self.b = nn.Linear(5, 5), nn.Linear(5, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.stem(x)
+            x = x + torch.relu(self.a(x))
+            return self.fc(x + torch.relu(self.b(x)))
+
+    space = layer_removal(Two(), torch.randn(2, 3), granularity="block")
+    assert [space.decision_name(i) for i in range(space.num_decisions)] == ["a", "b"]
