@@ -92,8 +92,8 @@ def evolution(
     decisions: int,
     *,
     seed: int,
-    population: int = 20,
-    tournament: int = 5,
+    population: int = 8,
+    tournament: int = 3,
     mutations: float = 1.0,
 ) -> EvolutionAgent:
     """Ageing evolution.
@@ -103,7 +103,8 @@ def evolution(
         actions: A, at least 2.
         decisions: T.
         seed: of founders, tournaments and mutations.
-        population: how many students are remembered; as many random ones are judged first.
+        population: how many students are remembered; as many random ones are judged first. Small by default, because a
+            search of a few dozen students would otherwise end before it breeds.
         tournament: how many of them compete to be a parent.
         mutations: how many decisions of a child are redrawn on average, besides the one that always is.
 
