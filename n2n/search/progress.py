@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, TextIO, final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+
+class LogWarning(UserWarning):
+    """The log of a run cannot be written; the run goes on without."""
 
 
 class Display(Protocol):
@@ -111,16 +117,24 @@ class Bar:
 
 @final
 class Logged:
-    """Another display, whose remarks also go to a file, as they are made."""
+    """Another display, whose remarks also go to a file, as they are made.
+
+    A log is not worth a run: where the file system refuses it (a full disk, say), one `LogWarning` is given and nothing
+    more is logged.
+    """
 
     def __init__(self, display: Display, path: Path) -> None:
-        self._display = display
-        self._file = path.open("a", encoding="utf-8")
+        self._display, self._path = display, path
+        self._file: TextIO | None = None
+        try:
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            self._give_up(error)
 
     def begin(self, name: str, total: int) -> None:
         """Passes on and writes a line."""
         self._display.begin(name, total)
-        print(f"begin {name}, {total}", file=self._file, flush=True)
+        self._log(f"begin {name}, {total}")
 
     def update(self, done: int, remark: str = "") -> None:
         """Passes on."""
@@ -129,12 +143,29 @@ class Logged:
     def note(self, text: str) -> None:
         """Passes on and writes a line."""
         self._display.note(text)
-        print(text, file=self._file, flush=True)
+        self._log(text)
 
     def close(self) -> None:
         """Closes both."""
         self._display.close()
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+
+    def _log(self, text: str) -> None:
+        if self._file is None:
+            return
+        try:
+            print(text, file=self._file, flush=True)
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # what could not be written is tried once more, and then dropped
+                self._file.close()
+            self._file = None
+        message = f"cannot write {self._path}: {error.strerror or error}; the run goes on without a log"
+        warnings.warn(message, LogWarning, stacklevel=3)
 
     def __enter__(self) -> Logged:
         return self

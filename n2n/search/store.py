@@ -54,16 +54,17 @@ class Store:
 
         Raises:
             ArtefactError: the file is there but is not a store of this version.
+            WriteError: the file system refused.
         """
         self.path = path
-        self._connection = sqlite3.connect(path)
         try:
-            with self._connection:
-                columns = ", ".join(f"{name} {kind}" for name, kind in _FIELDS)
-                self._connection.execute(f"CREATE TABLE IF NOT EXISTS evaluations (id INTEGER PRIMARY KEY, {columns})")
-            found = tuple(row[1] for row in self._connection.execute("PRAGMA table_info(evaluations)"))
+            self._connection = sqlite3.connect(path)
+            found = self._prepare()
+        except sqlite3.OperationalError as error:  # what SQLite says of disks, permissions and locks
+            raise WriteError(
+                f"cannot open or write {path}: {error}. Free some space, or check the folder and its permissions."
+            ) from error
         except sqlite3.DatabaseError as error:
-            self._connection.close()
             raise ArtefactError(
                 f"{path} is not a store of evaluations ({error}); move it away or use another folder"
             ) from error
@@ -72,6 +73,17 @@ class Store:
             raise ArtefactError(
                 f"{path} has the columns {found}, expected {('id', *COLUMNS)}; it is of another version"
             )
+
+    def _prepare(self) -> tuple[str, ...]:
+        """The columns that the table has, made where there was none; closes the file where that fails."""
+        try:
+            with self._connection:
+                columns = ", ".join(f"{name} {kind}" for name, kind in _FIELDS)
+                self._connection.execute(f"CREATE TABLE IF NOT EXISTS evaluations (id INTEGER PRIMARY KEY, {columns})")
+            return tuple(row[1] for row in self._connection.execute("PRAGMA table_info(evaluations)"))
+        except sqlite3.DatabaseError:
+            self._connection.close()
+            raise
 
     def add(self, records: Sequence[Record]) -> None:
         """Appends a batch: all of it or, where the disk is full, none of it.
@@ -113,6 +125,7 @@ def read_records(folder: Path) -> list[Record]:
 
     Raises:
         ArtefactError: the folder has no store, or a damaged one.
+        WriteError: the file system does not let it be opened.
     """
     path = folder / FILE
     if not path.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from n2n.evaluate.base import Evaluation, Status
-from n2n.search.errors import ArtefactError
+from n2n.search.errors import ArtefactError, WriteError
 from n2n.search.store import Record, Store, first_judgements, read_records
 
 FINE = Evaluation("f1", '{"a":1}', Status.OK, "", 0.75, 0.5, 1234, 5678, 0.25, 2**32 - 1, "kd", latency_ms=1.5)
@@ -51,6 +52,24 @@ def test_a_damaged_or_missing_store_is_named(tmp_path: Path) -> None:
     (tmp_path / "evaluations.sqlite").write_bytes(b"nothing of the kind" * 100)
     with pytest.raises(ArtefactError, match="not a store of evaluations"):
         read_records(tmp_path)
+
+
+def test_a_full_disk_is_not_taken_for_a_bad_store(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))  # files cannot grow beyond: as on a full disk
+    try:
+        with pytest.raises(WriteError, match=r"cannot open or write .*evaluations.sqlite"):
+            Store(tmp_path / "evaluations.sqlite")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with Store(tmp_path / "evaluations.sqlite") as store:
+        store.add([Record("removal", 0, 0.5, False, FINE)])
+    assert len(read_records(tmp_path)) == 1
+
+
+def test_a_store_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match=r"cannot open or write .*nowhere.*permissions"):
+        Store(tmp_path / "nowhere" / "evaluations.sqlite")
 
 
 def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
