@@ -2,14 +2,13 @@
 
 from n2n.networks.count import macs, parameters, size_mb
 from n2n.networks.latency import Latency, latency
-from n2n.networks.teachers import TEACHERS, build_teacher, build_teacher_for
+from n2n.networks.teachers import TEACHERS, build_teacher
 from n2n.networks.untouched import untouched
 
 __all__ = [
     "TEACHERS",
     "Latency",
     "build_teacher",
-    "build_teacher_for",
     "latency",
     "macs",
     "parameters",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -49,18 +48,3 @@ def build_teacher(name: str, *, seed: int | None = None, **kwargs: Any) -> nn.Mo
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return builder(**kwargs)
-
-
-def build_teacher_for(
-    name: str, *, input_shape: tuple[int, ...], classes: int, seed: int | None = None, **kwargs: Any
-) -> nn.Module:
-    """The teacher of a name that fits examples of `input_shape` (C, H, W), or (F,) for plain vectors.
-
-    Raises:
-        ValueError: as `build_teacher`.
-    """
-    if name == "mlp":
-        kwargs.setdefault("inputs", math.prod(input_shape))
-    else:
-        kwargs.setdefault("channels", input_shape[0])
-    return build_teacher(name, seed=seed, classes=classes, **kwargs)

@@ -1,11 +1,9 @@
-"""Teacher against students, as rows, as Markdown and as a table for the terminal."""
+"""Teacher against students, as rows and as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-from rich.table import Table
 
 HEADER = (
     "network",
@@ -72,13 +70,3 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
     return "\n".join(lines)
-
-
-def console_table(result: Mapping[str, Any]) -> Table:
-    """The figures as a rich table."""
-    table = Table(title="teacher against students")
-    for name in HEADER:
-        table.add_column(name, justify="left" if name == "network" else "right")
-    for row in figures_table(result):
-        table.add_row(*row)
-    return table

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from n2n.networks import TEACHERS, build_teacher, build_teacher_for
+from n2n.networks import TEACHERS, build_teacher
 
 # Parameters at full width with 3 channels and 10 classes. The CIFAR ResNets: the option A numbers of the literature
 # (269,722 for ResNet-20 as usually coded) plus the two 1x1 shortcuts with norms, 16*32 + 64 + 32*64 + 128 = 2,752.
@@ -60,8 +60,8 @@ def test_mlp_refuses_inputs_that_channels_cannot_share() -> None:
 
 @pytest.mark.parametrize("name", ["resnet20", "resnet18", "vgg11_bn", "mlp"])
 def test_every_leaf_module_is_called_exactly_once(name: str) -> None:
-    width = {} if name == "mlp" else {"width": 2}
-    network = build_teacher_for(name, input_shape=(1, 16, 16), classes=3, seed=0, **width)
+    told = {"inputs": 256} if name == "mlp" else {"channels": 1, "width": 2}
+    network = build_teacher(name, classes=3, seed=0, **told)
     calls: Counter[str] = Counter()
     leaves = [(path, module) for path, module in network.named_modules() if not list(module.children())]
     for path, module in leaves:
