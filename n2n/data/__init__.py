@@ -1,7 +1,7 @@
 """Images with labels: reading, splitting, preparing and augmenting them."""
 
 from n2n.data.augment import Augmentation, augment
-from n2n.data.base import Data, Split, TrainingData
+from n2n.data.base import Data, Origin, Split, TrainingData
 from n2n.data.datasets import from_dataset
 from n2n.data.errors import DataError
 from n2n.data.prepare import example_inputs, prepare
@@ -13,6 +13,7 @@ __all__ = [
     "Augmentation",
     "Data",
     "DataError",
+    "Origin",
     "Split",
     "TrainingData",
     "augment",

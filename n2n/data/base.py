@@ -91,11 +91,27 @@ class TrainingData:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """How data were loaded: `load(source, validation=validation, seed=seed)` gives the same splits again.
+
+    `source` is None for data that were made in Python from tensors or datasets, which no name brings back.
+    """
+
+    source: str | None
+    seed: int
+    validation: float
+
+
+@dataclass(frozen=True)
 class Data:
-    """A whole data set: what a search is given, and the test split that only the report opens."""
+    """A whole data set: what a search is given, and the test split that only the report opens.
+
+    `origin` says how to get it again; None where the splits were put together by hand.
+    """
 
     training: TrainingData
     test: Split
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         if self.test.images.shape[1:] != self.training.train.images.shape[1:]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -63,7 +62,7 @@ def from_dataset(
 def load_function(spec: str, *, data_dir: Path | None, validation: float, seed: int) -> Data:
     """What the function `module:function` returns: a `Data`, a Dataset, or a pair of Datasets (train, test).
 
-    The module is found as by `import`, or in the working folder. Of `data_dir`, `validation` and `seed` the function is
+    Of `data_dir`, `validation` and `seed` the function is
     given those that it has a parameter for.
 
     Raises:
@@ -92,21 +91,23 @@ def resolve(spec: str) -> Callable[..., Any]:
         DataError: no such module, or no such function in it.
     """
     module_name, _, function_name = spec.partition(":")
+    if not module_name or not function_name:
+        raise DataError(f"{spec!r}: expected MODULE:FUNCTION, e.g. mine:make for a function make() in mine.py")
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        if importlib.util.find_spec(module_name) is None:
-            raise DataError(f"{spec}: no module {module_name!r} on the import path or in {here}")
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise DataError(f"{spec}: cannot import {module_name!r} ({error})") from error
+        raise DataError(
+            f"{spec}: {error}; looked in {here} and the installed packages. Expected MODULE:FUNCTION, e.g. "
+            "mine:make for a function make() in mine.py"
+        ) from error
     finally:
         sys.path.remove(here)
     function: Callable[..., Any] | None = getattr(module, function_name, None)
     if not callable(function):
-        known = [
-            key for key, value in inspect.getmembers(module, inspect.isfunction) if value.__module__ == module_name
-        ]
+        own = inspect.getmembers(module, lambda one: inspect.isfunction(one) or inspect.isclass(one))
+        known = [key for key, value in own if value.__module__ == module_name]
         raise DataError(
             f"{spec}: module {module_name!r} has no function {function_name!r}; it has {', '.join(known) or 'none'}"
         )

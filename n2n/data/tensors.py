@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from n2n.data.augment import Augmentation
-from n2n.data.base import Data, Split, TrainingData, check_labels, fingerprint
+from n2n.data.base import Data, Origin, Split, TrainingData, check_labels, fingerprint
 from n2n.data.errors import DataError
 from n2n.data.prepare import channel_statistics
 
@@ -74,7 +74,7 @@ def from_tensors(
         notes=notes,
         augmentation=augmentation or Augmentation(),
     )
-    return Data(training, test)
+    return Data(training, test, Origin(None, seed, validation))
 
 
 def stratified(labels: Tensor, share: float, seed: int, name: str) -> tuple[Tensor, Tensor]:
