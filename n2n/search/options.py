@@ -7,6 +7,10 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+import torch
+
+from n2n.distill.objectives import OBJECTIVES
+from n2n.distill.precision import PRECISIONS
 from n2n.search.errors import SearchError
 
 BudgetValue = float | int | str
@@ -39,6 +43,7 @@ class SearchOptions:
     granularity: Granularity = "layer"
     factors: tuple[float, ...] = DEFAULT_FACTORS
     round_to: int = 1
+    kernels: bool = False
     rollouts: int = 5
     steps: int = 100
     objective: str = "kd"
@@ -63,14 +68,26 @@ class SearchOptions:
             raise SearchError(f"workers={self.workers} must be 0 (judge in this process) or more")
         if not (self.removal or self.shrinkage):
             raise SearchError("removal and shrinkage are both off: there is nothing to search; turn one on")
+        latency = self.max_latency_ms
+        if latency is not None and not (latency > 0 and math.isfinite(latency)):
+            raise SearchError(
+                f"max_latency_ms={latency} must be a positive number of milliseconds, or None for no limit"
+            )
         _one_of("importance", self.importance, IMPORTANCES)
         _one_of("granularity", self.granularity, GRANULARITIES)
+        _one_of("objective", self.objective, tuple(OBJECTIVES))
+        _one_of("precision", self.precision, PRECISIONS)
+        _check_device(self.device)
         _check_factors(self.factors)
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The stages in order; uniform width scaling has no removal (unless that is all that was asked for)."""
-        removal = self.removal and not (self.agent == "uniform" and self.shrinkage)
+        """The stages in order.
+
+        Removal is left out for uniform width scaling, and where the evaluations do not reach for two stages (unless it
+        is all that was asked for).
+        """
+        removal = self.removal and not (self.shrinkage and (self.agent == "uniform" or self.evaluations < 2))
         return ("removal",) * removal + ("shrinkage",) * self.shrinkage
 
     def to_json(self) -> dict[str, Any]:
@@ -81,6 +98,25 @@ class SearchOptions:
 def _one_of(what: str, value: str, valid: tuple[str, ...]) -> None:
     if value not in valid:
         raise SearchError(f"{what}={value!r} does not exist; choose one of {', '.join(valid)}")
+
+
+def _check_device(device: str) -> None:
+    """Refuses a device that PyTorch does not know or does not find on this machine."""
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise SearchError(f"device={device!r} does not exist; choose cpu, cuda, cuda:N or mps") from error
+    if place.type == "cuda":
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (place.index or 0) >= found:
+            raise SearchError(
+                f"device={device!r} is not there: PyTorch finds {found} CUDA devices; use another, or cpu"
+            )
+    elif place.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise SearchError(f"device={device!r} is not there: PyTorch finds no Metal device; use cpu")
+    elif place.type != "cpu":
+        raise SearchError(f"device={device!r} cannot train students; choose cpu, cuda, cuda:N or mps")
 
 
 def _check_factors(factors: tuple[float, ...]) -> None:

@@ -23,6 +23,13 @@ from n2n.search.options import SearchOptions
         ({"granularity": "net"}, "choose one of layer, block"),
         ({"factors": (0.5, 0.25, 1.0)}, "ascend"),
         ({"factors": (0.5, 0.9)}, "end at 1.0"),
+        ({"objective": "mse"}, "choose one of kd, logit_mse, ce"),
+        ({"precision": "fp8"}, "choose one of auto, fp32, bf16"),
+        ({"device": "gpu"}, "device='gpu' does not exist; choose cpu, cuda"),
+        ({"device": "cuda:99"}, "device='cuda:99' is not there: PyTorch finds"),
+        ({"device": "meta"}, "cannot train students"),
+        ({"max_latency_ms": 0.0}, "max_latency_ms=0.0 must be a positive number"),
+        ({"max_latency_ms": float("inf")}, "max_latency_ms=inf"),
         ({"removal": False, "shrinkage": False}, "nothing to search"),
     ],
 )
@@ -36,6 +43,9 @@ def test_stages() -> None:
     assert SearchOptions(shrinkage=False).stages == ("removal",)
     assert SearchOptions(agent="uniform").stages == ("shrinkage",)
     assert SearchOptions(agent="uniform", shrinkage=False).stages == ("removal",)
+    assert SearchOptions(evaluations=1).stages == ("shrinkage",)
+    assert SearchOptions(evaluations=1, shrinkage=False).stages == ("removal",)
+    assert SearchOptions(evaluations=2).stages == ("removal", "shrinkage")
 
 
 def test_the_record_is_json() -> None:
