@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import final
 
 from n2n.evaluate.base import Evaluate, Evaluation
@@ -18,9 +18,10 @@ class Cached:
         misses: students that were judged so far.
     """
 
-    def __init__(self, evaluate: Evaluate, known: Iterable[Evaluation] = ()) -> None:
+    def __init__(self, evaluate: Evaluate, *, one_by_one: bool = False) -> None:
         self._evaluate = evaluate
-        self._known = {one.fingerprint: one for one in known}
+        self._one_by_one = one_by_one
+        self._known: dict[str, Evaluation] = {}
         self.hits = 0
         self.misses = 0
 
@@ -31,14 +32,23 @@ class Cached:
             ValueError: the inner evaluator gave another number of evaluations than students.
         """
         new = {one.fingerprint: one for one in students if one.fingerprint not in self._known}
-        if new:
-            judged = self._evaluate(list(new.values()))
-            self._known.update(zip(new, judged, strict=True))
+        batches = [{key: one} for key, one in new.items()] if self._one_by_one else [new]
+        for batch in batches if new else []:
+            judged = self._evaluate(list(batch.values()))
+            self._known.update(zip(batch, judged, strict=True))
         self.misses += len(new)
         self.hits += len(students) - len(new)
         return [self._known[student.fingerprint] for student in students]
 
+    def known(self, students: Sequence[Architecture]) -> list[Evaluation]:
+        """The evaluations of those students that were judged, e.g. before an interrupt; nobody is judged for it."""
+        return [self._known[student.fingerprint] for student in students if student.fingerprint in self._known]
 
-def cached(evaluate: Evaluate, known: Iterable[Evaluation] = ()) -> Cached:
-    """Remembers evaluations by the student's fingerprint; `known` are some from before, e.g. of a resumed run."""
-    return Cached(evaluate, known)
+
+def cached(evaluate: Evaluate, *, one_by_one: bool = False) -> Cached:
+    """Remembers evaluations by the student's fingerprint.
+
+    `one_by_one` hands the inner evaluator single students, each remembered at once: right for one that works through
+    its batch in order, so that an interrupt costs one student and not the batch.
+    """
+    return Cached(evaluate, one_by_one=one_by_one)

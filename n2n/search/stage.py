@@ -14,7 +14,8 @@ from torch import Tensor
 from envs import StudentVectorEnv
 from n2n.agents.base import Agent, rollout
 from n2n.evaluate.base import Evaluate, Evaluation, Status
-from n2n.search.errors import WriteError
+from n2n.evaluate.cached import Cached
+from n2n.search.errors import SearchError, WriteError
 from n2n.search.limits import Limits, Meter
 from n2n.search.progress import Display
 from n2n.search.store import Record, Store
@@ -40,25 +41,35 @@ StageReward = Callable[[Evaluation, int], float]
 
 @dataclass
 class Judge:
-    """An evaluator that keeps the time spent in it and knows which students it has met before."""
+    """An evaluator that keeps the time spent in it and knows which students it has met before.
+
+    `pending` are the evaluations of the last batch that nobody has stored yet, each with whether the run had met its
+    student before; after an interrupt they are those that were finished by then.
+    """
 
     evaluate: Evaluate
     seconds: float = 0.0
     seen: set[str] = field(default_factory=set)
-    repeats: list[bool] = field(default_factory=list)
+    pending: list[tuple[Evaluation, bool]] = field(default_factory=list)
 
     def __call__(self, students: Sequence[Architecture]) -> list[Evaluation]:
-        """Judges a batch; `repeats` then says of each student whether the run had met it before."""
+        """Judges a batch."""
         begun = time.perf_counter()
         try:
             judged = self.evaluate(students)
+        except KeyboardInterrupt:
+            self._keep(self.evaluate.known(students) if isinstance(self.evaluate, Cached) else [])
+            raise
         finally:
             self.seconds += time.perf_counter() - begun
-        self.repeats = []
-        for one in judged:
-            self.repeats.append(one.fingerprint in self.seen)
-            self.seen.add(one.fingerprint)
+        self._keep(judged)
         return judged
+
+    def _keep(self, judged: Sequence[Evaluation]) -> None:
+        self.pending = []
+        for one in judged:
+            self.pending.append((one, one.fingerprint in self.seen))
+            self.seen.add(one.fingerprint)
 
 
 @dataclass(frozen=True)
@@ -102,29 +113,34 @@ def run_stage(
         rollouts: students per batch; the last batch is smaller where the budget of evaluations ends within it.
         curve: a CSV file that gets one row for each batch.
         reserve: from the mean seconds of one judgement to the seconds to keep for what follows the stage.
+
+    Raises:
+        SearchError: every student of the first batch failed for the same reason; what was judged is stored.
+        WriteError: the file system refused.
     """
     judge, meter = Judge(evaluate), Meter(limits)
-    records: list[Record] = []
+    book = _Book(name, judge, reward, meter, store, curve)
     updates = 0
     display.begin(name, limits.evaluations)
     stopped = ""
     try:
         while not stopped:
-            batch, stats = _iterate(name, space, judge, reward, agent, min(rollouts, meter.left), meter, store)
-            records += batch
+            stats = _iterate(space, book, agent, min(rollouts, meter.left))
             updates += 1
-            _append(curve, _curve_row(name, batch, records, meter, stats))
-            display.update(meter.evaluations, _remark(records))
+            book.draw(stats)
+            display.update(meter.evaluations, _remark(book.records))
             stopped = meter.reached(reserve(judge.seconds / max(1, meter.evaluations)))
     except KeyboardInterrupt:
         stopped = "interrupted"
+        if book.enter():
+            book.draw({})
     display.note(
         f"{name}: {meter.evaluations} students judged, {meter.hits} repeats, {meter.seconds:.1f} s, "
         f"stopped by {stopped}"
     )
     return StageResult(
         name=name,
-        records=tuple(records),
+        records=tuple(book.records),
         state=agent.state(),
         updates=updates,
         num_actions=space.num_actions,
@@ -137,30 +153,60 @@ def run_stage(
     )
 
 
-def _iterate(
-    name: str,
-    space: SearchSpace,
-    judge: Judge,
-    reward: StageReward,
-    agent: Agent,
-    students: int,
-    meter: Meter,
-    store: Store,
-) -> tuple[list[Record], Mapping[str, float]]:
+@dataclass
+class _Book:
+    """The records of a stage, in memory, in the store and as the learning curve."""
+
+    name: str
+    judge: Judge
+    reward: StageReward
+    meter: Meter
+    store: Store
+    curve: Path
+    records: list[Record] = field(default_factory=list)
+    batch: list[Record] = field(default_factory=list)
+
+    def enter(self) -> bool:
+        """Stores what was judged and is not stored yet; whether there was anything."""
+        pending, iteration = self.judge.pending, self.meter.batches
+        if not pending:
+            return False
+        self.batch = [Record(self.name, iteration, self.reward(one, iteration), known, one) for one, known in pending]
+        self.store.add(self.batch)
+        self.judge.pending = []
+        self.records += self.batch
+        hits = sum(known for _, known in pending)
+        refused = sum(one.status is Status.INVALID for one, known in pending if not known)
+        self.meter.spend(judged=len(pending) - hits - refused, hits=hits)  # a refusal costs nothing: it is not counted
+        return True
+
+    def check(self) -> None:
+        """Stops a stage in which nothing works: a cause that all students share must not pass for low rewards.
+
+        Raises:
+            SearchError: two or more students were judged, and all failed for the same reason, which is quoted.
+        """
+        tried = {one.evaluation.fingerprint: one.evaluation for one in self.records if not one.cached}
+        judged = [one for one in tried.values() if one.status is not Status.INVALID]
+        if len(judged) > 1 and {(one.status, one.reason) for one in judged} == {(Status.FAILED, judged[0].reason)}:
+            raise SearchError(
+                f"{self.name}: all of the first {len(judged)} students failed for the same reason, so the search was "
+                f"stopped: {judged[0].reason}; what was judged is in {self.store.path}"
+            )
+
+    def draw(self, stats: Mapping[str, float]) -> None:
+        """Appends the last batch to the learning curve, with what the agent says of its update."""
+        _append(self.curve, _curve_row(self.name, self.batch, self.records, self.meter, stats))
+
+
+def _iterate(space: SearchSpace, book: _Book, agent: Agent, students: int) -> Mapping[str, float]:
     """One batch: roll out, store, learn. What was judged is on disk before the agent changes."""
-    iteration = meter.batches
-    env = StudentVectorEnv(space, judge, lambda one: reward(one, iteration), students)
-    trajectory, evaluations = rollout(env, agent)
-    rewards = [float(value) for value in trajectory.rewards]
-    batch = [
-        Record(name, iteration, value, repeat, one)
-        for value, repeat, one in zip(rewards, judge.repeats, evaluations, strict=True)
-    ]
-    store.add(batch)
-    hits = sum(judge.repeats)
-    refused = sum(one.evaluation.status is Status.INVALID for one in batch if not one.cached)
-    meter.spend(judged=len(batch) - hits - refused, hits=hits)  # a refusal costs nothing, so it is not counted
-    return batch, agent.learn(trajectory)
+    iteration = book.meter.batches
+    env = StudentVectorEnv(space, book.judge, lambda one: book.reward(one, iteration), students)
+    trajectory, _ = rollout(env, agent)
+    book.enter()
+    book.check()
+    return agent.learn(trajectory)
 
 
 def _curve_row(

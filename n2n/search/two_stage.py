@@ -92,6 +92,7 @@ def two_stage(
     out: Path,
     display: Display,
     finish_seconds: Callable[[float], float] = lambda mean_seconds: 0.0,
+    spent: float = 0.0,
 ) -> Found:
     """Runs the stages and leaves `evaluations.sqlite` and `learning_curve.csv` in `out`.
 
@@ -99,6 +100,10 @@ def two_stage(
         open_judge: the judge of a space's students, open while its stage runs.
         make_agent: the agent of a stage ("removal", "shrinkage") in its space.
         finish_seconds: from the mean seconds of one judgement to what the rest of the run will take after the loop.
+        spent: seconds of the time limit that were gone before the loop.
+
+    Raises:
+        SearchError: all the first students of a stage failed for the same reason.
     """
     begun = time.perf_counter()
     done: list[StageResult] = []
@@ -119,13 +124,13 @@ def two_stage(
                         rewards.of(name, plan),
                         make_agent(name, space),
                         rollouts=options.rollouts,
-                        limits=_share(options, done, stages_left, time.perf_counter() - begun),
+                        limits=_share(options, done, stages_left, spent + time.perf_counter() - begun),
                         store=store,
                         curve=out / "learning_curve.csv",
                         display=display,
                         reserve=_reserve(options, stages_left, finish_seconds),
                     )
-                done.append(stage)
+                    done.append(stage)
                 interrupted = stage.stopped == "interrupted"
             except NoDecisionError as error:
                 display.note(f"{name} is left out: {error}")

@@ -30,14 +30,22 @@ def test_nobody_new_means_no_call(world, inner):
     assert len(inner.batches) == 1
 
 
-def test_what_was_known_before_is_not_judged(world, inner):
-    a, b = world.students(2)
-    known = fake(world.space, lambda student: 0.25)([a])
-    evaluate = cached(inner, known)
-    assert [one.accuracy for one in evaluate([a, b])] == [0.25, 0.5]
-
-
 def test_an_inner_evaluator_that_loses_students_is_found_out(world):
     evaluate = cached(lambda students: [])
     with pytest.raises(ValueError, match="zip"):
         evaluate(world.students(2))
+
+
+def test_an_interrupt_costs_one_student_where_they_are_judged_one_by_one(world, inner):
+    a, b, c = world.students(3)
+
+    def judge(students):
+        if students[0] is b:
+            raise KeyboardInterrupt
+        return inner(students)
+
+    evaluate = cached(judge, one_by_one=True)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate([a, b, c])
+    assert [one.fingerprint for one in evaluate.known([c, b, a])] == [a.fingerprint]
+    assert inner.batches == [(a.fingerprint,)]

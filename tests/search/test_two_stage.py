@@ -12,10 +12,11 @@ import pytest
 
 from n2n.agents import AGENTS
 from n2n.agents.base import Agent
-from n2n.evaluate.base import Evaluate, Evaluation
+from n2n.evaluate.base import Evaluate, Evaluation, Status, not_ok
 from n2n.evaluate.cached import cached
 from n2n.evaluate.fake import fake
 from n2n.reward import Budget, make_reward
+from n2n.search.errors import SearchError
 from n2n.search.files import read_csv
 from n2n.search.options import SearchOptions
 from n2n.search.progress import Silent
@@ -55,6 +56,7 @@ def run(
     *,
     judge: Callable[[SearchSpace], Evaluate] | None = None,
     clock: Callable[[float], float] = lambda mean: 0.0,
+    spent: float = 0.0,
     **changed: Any,
 ) -> Found:
     options = SearchOptions(**{"evaluations": 12, "rollouts": 3, "agent": "random", **changed})
@@ -77,6 +79,7 @@ def run(
         out=out,
         display=Silent(),
         finish_seconds=clock,
+        spent=spent,
     )
 
 
@@ -155,6 +158,68 @@ def test_an_interrupt_keeps_the_batches_before_it(tmp_path: Path) -> None:
     assert found.stopped == "interrupted"
     assert [stage.name for stage in found.stages] == ["removal"]
     assert len(read_records(tmp_path)) == len(found.records) == 6
+
+
+def test_an_interrupt_keeps_the_students_that_were_judged_before_it(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def judge(space: SearchSpace) -> Evaluate:
+        inner = fake(space, half)
+
+        def evaluate(students: Sequence[Architecture]) -> list[Evaluation]:
+            calls.append(len(students))
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return inner(students)
+
+        return cached(evaluate, one_by_one=True)
+
+    found = run(tmp_path, ToySpaces(), judge=judge, evaluations=100, rollouts=12)
+    assert found.stopped == "interrupted"
+    assert calls == [1, 1, 1]
+    stored = read_records(tmp_path)
+    assert tuple(stored) == found.records
+    assert len({one.evaluation.fingerprint for one in stored}) == found.evaluations == 2
+    assert [row["evaluations"] for row in read_csv(tmp_path / "learning_curve.csv")] == ["2"]
+
+
+def failing(reason: Callable[[int], str]) -> Callable[[SearchSpace], Evaluate]:
+    """A judge whose every student fails; the reason may depend on how many failed before."""
+    count = iter(range(1000))
+
+    def judge(space: SearchSpace) -> Evaluate:
+        def evaluate(students: Sequence[Architecture]) -> list[Evaluation]:
+            return [
+                not_ok(Status.FAILED, reason(next(count)), one, space.cost(one), seconds=0.0, seed=0, fidelity="none")
+                for one in students
+            ]
+
+        return cached(evaluate)
+
+    return judge
+
+
+@pytest.mark.parametrize("rollouts", [1, 4])
+def test_a_cause_that_all_students_share_stops_the_search(tmp_path: Path, rollouts: int) -> None:
+    with pytest.raises(SearchError, match="same reason, so the search was stopped: does not run: boom"):
+        run(tmp_path, ToySpaces(), judge=failing(lambda index: "does not run: boom"), rollouts=rollouts)
+    assert {one.evaluation.reason for one in read_records(tmp_path)} == {"does not run: boom"}
+
+
+def test_students_that_fail_each_in_its_own_way_do_not_stop_it(tmp_path: Path) -> None:
+    found = run(tmp_path, ToySpaces(no_removal=True), judge=failing(lambda index: f"diverged at step {index}"))
+    assert found.evaluations == 12
+
+
+def test_one_evaluation_goes_to_the_last_stage(tmp_path: Path) -> None:
+    found = run(tmp_path, ToySpaces(), evaluations=1)
+    assert [(stage.name, stage.evaluations) for stage in found.stages] == [("shrinkage", 1)]
+
+
+def test_time_that_was_spent_before_the_loop_counts(tmp_path: Path) -> None:
+    found = run(tmp_path, ToySpaces(), evaluations=10_000, seconds=1e6, spent=1e6)
+    assert [len(stage.records) for stage in found.stages] == [3, 3]
+    assert found.stopped == "seconds"
 
 
 def test_an_error_in_the_evaluator_is_not_swallowed(tmp_path: Path) -> None:
