@@ -6,6 +6,7 @@ finishes the chosen students, and writes the run folder.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -19,41 +20,37 @@ from torch.utils.data import Dataset
 
 from n2n.agents import AGENTS
 from n2n.agents.base import Agent
-from n2n.data import Data, from_dataset, load, prepare
+from n2n.data import Data, from_dataset, load
 from n2n.data import example_inputs as examples_of
-from n2n.distill.recipe import full_epochs, full_recipe, total_steps
+from n2n.distill.recipe import full_epochs, full_recipe, quick_recipe, total_steps
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluate, Evaluation
 from n2n.evaluate.cached import cached
 from n2n.evaluate.distillation import distillation
 from n2n.evaluate.ray_pool import ray_pool
-from n2n.policies import Policy, PolicyMeta, load_policies, save_policy
+from n2n.policies import Policy, PolicyError, PolicyMeta, load_policies, save_policy
 from n2n.report import write_report
-from n2n.reward import Budget, Reward, make_reward, parse_budget
-from n2n.search.artefacts import ForwardFn, TeacherName
-from n2n.search.checks import check_network, warn_of_chance
-from n2n.search.conclude import Finish, StudentResult, conclude, write_front
+from n2n.reward import Budget, Reward, make_reward
+from n2n.search.artefacts import TeacherName
+from n2n.search.checks import budget_of, check_network, check_students, check_teacher_name, warn_of_chance
+from n2n.search.conclude import Finish, Persistence, StudentResult, conclude, write_front
 from n2n.search.environment import environment
 from n2n.search.errors import SearchError
 from n2n.search.files import claim_folder, write_json
 from n2n.search.finish import Figures, choose, measure
 from n2n.search.options import DEFAULT_FACTORS, BudgetValue, Granularity, SearchOptions
 from n2n.search.progress import Display, Logged, display
-from n2n.search.spaces import TeacherSpaces, check_budget, smallest_cost
+from n2n.search.spaces import TeacherSpaces, check_budget, gradients, reach
 from n2n.search.stage import StageResult
 from n2n.search.store import first_judgements
 from n2n.search.summary import config_json, remarks, result_json
 from n2n.search.two_stage import Found, Rewards, two_stage
-from search_spaces import weight_gradients
-from search_spaces.base import FEATURES, Cost, SearchSpace
+from search_spaces.base import FEATURES, Cost, SearchSpace, SpaceError
 
 KEEP_BIAS = 2.2
 """The removal policy starts by keeping nine layers of ten: without half of its layers no teacher is worth a try."""
 QUICK_VALIDATION = 2000
 """Validation images that a student is judged on in the search; a finished student is measured on all of them."""
-
-GRADIENT_IMAGES = 512
-"""Training images whose gradient ranks channels where importance is "taylor"."""
 
 MakeEvaluate = Callable[[SearchSpace], Evaluate]
 OpenJudge = Callable[[SearchSpace], AbstractContextManager[Evaluate]]
@@ -103,6 +100,7 @@ def search(
     granularity: Granularity = "layer",
     factors: Sequence[float] | None = None,
     round_to: int = 1,
+    kernels: bool = False,
     rollouts: int = 5,
     steps: int = 100,
     objective: str = "kd",
@@ -113,7 +111,6 @@ def search(
     policy: str | Path | None = None,
     teacher_name: str | Mapping[str, Any] | None = None,
     ignored_layers: Sequence[str] = (),
-    forward_fn: ForwardFn | None = None,
     device: str = "cpu",
     precision: str = "auto",
     workers: int = 0,
@@ -129,10 +126,11 @@ def search(
         data: a `Data`, what `n2n.data.load` takes, or torch Datasets: one, or a pair (train, test). The search sees its
             train and validation splits only.
         max_params, max_macs: budgets, numbers or shares of the teacher's such as "20%". max_latency_ms: in ms.
-        evaluations: students to judge in all; half of them in the removal stage. seconds: bounds the whole call, as far
-            as the long distillation can be foreseen. The first limit that is reached ends the loop.
+        evaluations: students to judge in all; half of them in the removal stage (a single one is for the last stage).
+            seconds: bounds the whole call; a long distillation is cut short for it. The first limit that is reached
+            ends the loop.
         agent: a name of `n2n.agents.AGENTS`.
-        removal, shrinkage, granularity, factors, round_to, ignored_layers, forward_fn: see `search_spaces`.
+        removal, shrinkage, granularity, factors, round_to, kernels, ignored_layers: see `search_spaces`.
         rollouts: students per batch. steps: distillation steps of one judgement. objective: "kd", "logit_mse" or "ce".
         final_epochs, finalists: how long, and how many of the best students are distilled at the end; by default three
             epochs, or as many as make 600 steps on small data.
@@ -145,11 +143,13 @@ def search(
         make_evaluate: another judge of a space's students, instead of quick distillation.
 
     Raises:
-        SearchError: something cannot work as asked (classes, shapes, an impossible budget, no decision, ...).
+        SearchError: something cannot work as asked (classes, shapes, an impossible budget, no decision, ...), before
+            anything is written; or all the first students of a stage fail for the same reason.
         ArtefactError: `out` holds something and `force` is off.
         PolicyError: `policy` does not fit.
         WriteError: the file system refused.
     """
+    deadline = None if seconds is None else time.monotonic() + seconds
     data = _data(data, seed)
     options = SearchOptions(
         max_params=max_params,
@@ -164,6 +164,7 @@ def search(
         granularity=granularity,
         factors=DEFAULT_FACTORS if factors is None else tuple(factors),
         round_to=round_to,
+        kernels=kernels,
         rollouts=rollouts,
         steps=steps,
         objective=objective,
@@ -185,7 +186,7 @@ def search(
         options,
         TeacherName.read(teacher_name),
         policies={} if policy is None else load_policies(policy),
-        forward_fn=forward_fn,
+        deadline=deadline,
     )
     claim_folder(Path(out), force=force)
     with Logged(display(progress), Path(out) / "run.log") as shown:
@@ -211,24 +212,46 @@ class _Job:
         teacher_name: TeacherName | None,
         *,
         policies: Mapping[str, Policy],
-        forward_fn: ForwardFn | None,
+        deadline: float | None,
     ) -> _Job:
         """Everything that can be refused is refused here, before a file is written or a student judged."""
-        check_network(network, example, data.training, forward_fn=forward_fn)
+        check_network(network, example, data.training)
+        check_teacher_name(teacher_name, network)
+        network, example = copy.deepcopy(network).to(options.device), example.to(options.device)
         name = teacher_name.name if teacher_name else type(network).__name__
         teacher = Teacher(network, data.training, name=name, device=options.device, precision=options.precision)
         warn_of_chance(teacher)
-        budget = Budget(
-            max_parameters=_amount(options.max_params, teacher.parameters),
-            max_macs=_amount(options.max_macs, teacher.macs),
-            max_latency_ms=options.max_latency_ms,
-        )
-        spaces = TeacherSpaces(network, example, options, forward_fn, _gradients(teacher, data, options))
-        check_budget(budget, smallest_cost(spaces, options.stages), Cost(teacher.parameters, teacher.macs))
+        budget = budget_of(options, teacher)
+        spaces = TeacherSpaces(network, example, options, gradients(teacher, data.training, options))
+        within = reach(spaces, options.stages, budget)
+        check_budget(budget, within.cost, Cost(teacher.parameters, teacher.macs))
+        check_students(within, teacher, example, options)
+        job = cls(Finish(teacher, data, example, options, teacher_name, deadline), spaces, budget, policies)
         for stage, policy in policies.items():
-            actions = 2 if stage == "removal" else len(options.factors)
-            policy.check(agent=options.agent, stage=stage, num_actions=actions)
-        return cls(Finish(teacher, data, example, options, teacher_name), spaces, budget, policies)
+            job._check_policy(stage, policy)
+        return job
+
+    def _check_policy(self, stage: str, policy: Policy) -> None:
+        """Lets an agent of the stage take the weights over, as it will when the stage begins.
+
+        Raises:
+            PolicyError: the search does not run the stage, or the policy does not fit.
+        """
+        options = self.finish.options
+        if stage not in options.stages:
+            raise PolicyError(
+                f"the policy is for the stage {stage}, and this search runs {' and '.join(options.stages)} only; give "
+                "the folder of one stage's policy, or run that stage"
+            )
+        policy.check(agent=options.agent, stage=stage, num_actions=2 if stage == "removal" else len(options.factors))
+        try:
+            space = self.spaces.removal() if stage == "removal" else self.spaces.shrinkage(None, Budget())
+        except SpaceError:
+            return  # the stage may turn out to have no decision; it is left out then, and so is the policy
+        try:
+            self.agent(stage, space)
+        except ValueError as error:
+            raise PolicyError(f"the {stage} policy does not fit: {error}") from error
 
     def run(self, out: Path, shown: Display, open_judge: OpenJudge) -> SearchResult:
         """Searches, concludes, and writes the run folder."""
@@ -245,6 +268,7 @@ class _Job:
             out=out,
             display=shown,
             finish_seconds=self._finish_seconds,
+            spent=self.finish.spent,
         )
         return self._conclude(found, out, shown)
 
@@ -280,7 +304,7 @@ class _Job:
             measure_latency=options.max_latency_ms is not None,
         )
         if options.workers == 0:
-            yield cached(judge)
+            yield cached(judge, one_by_one=True)
             return
         with ray_pool(partial(_same, judge), workers=options.workers, space=space) as pool:
             yield cached(pool)
@@ -291,29 +315,26 @@ class _Job:
 
     def _finish_seconds(self, mean_seconds: float) -> float:
         """What the long distillation will take, from the mean seconds of one quick one."""
-        options = self.finish.options
-        steps = total_steps(full_recipe(epochs=options.final_epochs), len(self.finish.data.train))
-        return options.finalists * mean_seconds * steps / options.steps
+        options, full = self.finish.options, full_recipe(epochs=self.finish.options.final_epochs)
+        shown = full.batch_size * total_steps(full, len(self.finish.data.train))
+        return options.finalists * mean_seconds * shown / (quick_recipe().batch_size * options.steps)
 
     def _conclude(self, found: Found, out: Path, shown: Display) -> SearchResult:
-        """Everything after the loop; the front and the policies first, for they are there already."""
-        begun = time.perf_counter()
-        finish = self.finish
+        """Everything after the loop, whatever is interrupted in it; first what is there already: front and policies."""
+        begun, finish = time.perf_counter(), self.finish
         judged = [one.evaluation for one in first_judgements(found.records)]
-        front = write_front(out / "front.csv", judged)
+        hold = Persistence(interrupted=found.stopped == "interrupted")
+        front = hold.do(lambda: write_front(out / "front.csv", judged))
         for stage in found.stages:
-            _save_policy(out, stage, finish)
+            hold.do(partial(_save_policy, out, stage, finish))
         choices = choose(judged, self.budget, self._reward(Budget()), finish.options.finalists)
         space_of = {one.evaluation.fingerprint: found.spaces[one.stage] for one in found.records}
-        done = conclude(choices, space_of, finish, out, shown, interrupted=found.stopped == "interrupted")
-        done.notes[:0] = remarks(choices, judged, finish)
-        teacher = measure(
-            finish.teacher.network,
-            finish.example_inputs,
-            finish.data,
-            device=finish.options.device,
-            precision=finish.options.precision,
+        teacher = hold.do(self._measure_teacher)
+        measuring, late = time.perf_counter() - begun, hold.interrupted
+        done = conclude(
+            choices, space_of, finish, out, shown, budget=self.budget, measuring=measuring, interrupted=late
         )
+        done.notes[:0] = remarks(choices, judged, finish, done.students)
         result = SearchResult(
             out=out,
             front=front,
@@ -328,9 +349,14 @@ class _Job:
         )
         seconds = time.perf_counter() - begun
         summary = result_json(found, finish, self.budget, teacher, done.students, done.notes, finish_seconds=seconds)
-        write_json(out / "result.json", summary)
-        write_report(out)
+        hold.do(lambda: write_json(out / "result.json", summary))
+        hold.do(lambda: write_report(out))
         return result
+
+    def _measure_teacher(self) -> Figures:
+        finish, options = self.finish, self.finish.options
+        network, example = finish.teacher.network, finish.example_inputs
+        return measure(network, example, finish.data, device=options.device, precision=options.precision)
 
 
 def stage_seed(seed: int, stage: str) -> int:
@@ -354,22 +380,6 @@ def _data(data: Data | str | Dataset[Any] | tuple[Dataset[Any], Dataset[Any]], s
         return load(data, seed=seed)
     train, test = data if isinstance(data, tuple) else (data, None)
     return from_dataset(train, test, name=type(train).__name__, seed=seed)
-
-
-def _gradients(teacher: Teacher, data: Data, options: SearchOptions) -> dict[str, Tensor] | None:
-    """What the importance "taylor" needs: gradients on some training images; None for the others."""
-    if options.importance != "taylor":
-        return None
-    some = slice(GRADIENT_IMAGES)
-    images = prepare(data.train.images[some], mean=data.training.mean, std=data.training.std).to(teacher.device)
-    return weight_gradients(teacher.network, images, data.train.labels[some].to(teacher.device))
-
-
-def _amount(value: BudgetValue | None, teacher_value: float) -> float | None:
-    try:
-        return parse_budget(value, teacher_value)
-    except ValueError as error:
-        raise SearchError(str(error)) from error
 
 
 def _save_policy(out: Path, stage: StageResult, finish: Finish) -> None:

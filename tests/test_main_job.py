@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,19 @@ import torch
 from torch import Tensor, nn
 
 import n2n
+from n2n.agents.reinforce import reinforce
 from n2n.data import Data, example_inputs, load
 from n2n.distill.accuracy import accuracy
 from n2n.distill.fit import train_teacher
 from n2n.evaluate.base import Evaluate, Evaluation, Status
 from n2n.evaluate.fake import fake
 from n2n.main_job import SearchResult
-from n2n.policies import PolicyError
+from n2n.policies import PolicyError, PolicyMeta, save_policy
 from n2n.report import write_report
 from n2n.search.errors import ArtefactError, ChanceLevelWarning, SearchError
 from n2n.search.files import read_csv, read_json
 from n2n.search.store import read_records
-from search_spaces.base import Architecture, SearchSpace
+from search_spaces.base import FEATURES, Architecture, SearchSpace
 
 FILES = (
     "config.json",
@@ -174,8 +177,42 @@ def test_an_interrupt_concludes_with_what_was_found(teacher: nn.Module, digits: 
     assert "interrupted" in (result.out / "report.md").read_text()
 
 
+@dataclass(frozen=True)
+class Jumpy(Data):
+    """Interrupts once for each item of `armed`, when the test split is opened."""
+
+    armed: list[int] = field(default_factory=list)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "test" and self.armed:
+            self.armed.pop()
+            raise KeyboardInterrupt
+        return super().__getattribute__(name)
+
+
+def test_an_interrupt_while_the_teacher_is_measured_still_ends_in_a_report(
+    teacher: nn.Module, digits: Data, tmp_path: Path
+) -> None:
+    data = Jumpy(digits.training, digits.test)
+    data.armed.append(1)
+    result = search(teacher, data, tmp_path / "run", finalists=2)
+    assert result.stopped == "evaluations"
+    assert len(result.students) == 1, "what an interrupt leaves time for"
+    assert read_json(result.out / "result.json")["teacher"]["figures"]["test_accuracy"] > 0.3
+    assert "interrupted" in (result.out / "report.md").read_text()
+
+
+def test_the_seconds_bound_the_whole_call(teacher: nn.Module, digits: Data, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    result = search(teacher, digits, tmp_path / "run", seconds=5.0, evaluations=10_000, final_epochs=5000.0)
+    assert 0 < result.students[0].steps < 5000
+    assert "was cut short: stopped at the deadline" in (result.out / "report.md").read_text()
+    assert time.monotonic() - begun < 60, "undisturbed the distillation alone takes many minutes"
+
+
 def test_no_student_under_the_budget_is_said(teacher: nn.Module, digits: Data, tmp_path: Path) -> None:
-    result = search(teacher, digits, tmp_path / "run", max_latency_ms=1e-6)
+    limits = {"max_params": 2800, "shrinkage": False, "evaluations": 2}  # a policy that keeps nine of ten misses that
+    result = search(teacher, digits, tmp_path / "run", **limits)
     assert not result.meets_budget
     assert result.students[0].violations
     assert "No judged student meets the budget" in (result.out / "report.md").read_text()
@@ -189,6 +226,11 @@ def test_no_student_under_the_budget_is_said(teacher: nn.Module, digits: Data, t
         ({"max_params": "much"}, "not a number"),
         ({"agent": "nobody"}, "choose one of reinforce"),
         ({"example": torch.zeros(1, 3, 8, 8)}, "example_inputs hold examples of shape"),
+        ({"objective": "mse"}, "objective='mse' does not exist"),
+        ({"precision": "fp8"}, "precision='fp8' does not exist"),
+        ({"device": "gpu"}, "device='gpu' does not exist"),
+        ({"max_latency_ms": 1e-6}, "max_latency_ms=1e-06 is impossible.*ask for"),
+        ({"teacher_name": "resnet20"}, "teacher_name='resnet20' is not this network"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(
@@ -196,6 +238,22 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
 ) -> None:
     with pytest.raises(SearchError, match=words):
         search(teacher, digits, tmp_path / "run", **changed)
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "config.json").write_text("{}")
+    with pytest.raises(SearchError, match=words):
+        search(teacher, digits, tmp_path / "old", force=True, **changed)
+    assert (tmp_path / "old" / "config.json").exists(), "the run that would have been replaced is still there"
+
+
+def test_a_policy_that_cannot_be_used_is_refused(teacher: nn.Module, digits: Data, tmp_path: Path) -> None:
+    agent = reinforce(len(FEATURES), 3, 2, seed=0, policy="shrinkage", hidden=8)
+    meta = PolicyMeta(agent="reinforce", stage="shrinkage", num_actions=3, num_decisions=2)
+    save_policy(tmp_path / "policy", agent.state(), meta)
+    with pytest.raises(PolicyError, match=r"the shrinkage policy does not fit: .* is \(32,"):
+        search(teacher, digits, tmp_path / "run", policy=tmp_path / "policy")
+    with pytest.raises(PolicyError, match=r"for the stage shrinkage, and this search runs removal only"):
+        search(teacher, digits, tmp_path / "run", policy=tmp_path / "policy", shrinkage=False)
     assert not (tmp_path / "run").exists()
 
 

@@ -1,4 +1,4 @@
-"""What must hold of a teacher before a search begins."""
+"""What must hold of a teacher, and of what is asked for it, before a search begins."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from torch import Tensor, nn
 
 from n2n.data.base import TrainingData
 from n2n.distill.teacher import Teacher
-from n2n.search.artefacts import ForwardFn
+from n2n.networks import build_teacher, latency
+from n2n.reward import Budget, parse_budget
+from n2n.search.artefacts import TeacherName
 from n2n.search.errors import ChanceLevelWarning, SearchError
+from n2n.search.options import BudgetValue, SearchOptions
+from n2n.search.spaces import Reach
+from search_spaces.base import SpaceError
 
 
-def check_network(
-    network: nn.Module, example_inputs: Tensor, training: TrainingData, *, forward_fn: ForwardFn | None = None
-) -> None:
+def check_network(network: nn.Module, example_inputs: Tensor, training: TrainingData) -> None:
     """Runs the example through the teacher in eval mode and compares both sides with the data; modes are put back.
+
+    The example is moved to the device of the network's first parameter.
 
     Raises:
         SearchError: the example has another shape than the data, the network cannot take it, or it does not give one
@@ -28,11 +33,12 @@ def check_network(
             f"example_inputs hold examples of shape {list(shape)}, the images of {training.name} are {list(expected)}; "
             "make them with n2n.data.example_inputs(data)"
         )
+    device = next((parameter.device for parameter in network.parameters()), example_inputs.device)
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
         with torch.no_grad():
-            logits = forward_fn(network, example_inputs) if forward_fn else network(example_inputs)
+            logits = network(example_inputs.to(device))
     except RuntimeError as error:
         raise SearchError(
             f"the teacher {type(network).__name__} cannot take inputs of shape {list(example_inputs.shape)}: {error}"
@@ -53,3 +59,75 @@ def warn_of_chance(teacher: Teacher) -> None:
     """Warns (`ChanceLevelWarning`) where the teacher found itself to be no better than guessing."""
     for note in teacher.notes:
         warnings.warn(note, ChanceLevelWarning, stacklevel=3)
+
+
+def check_teacher_name(name: TeacherName | None, network: nn.Module) -> None:
+    """Builds the built-in teacher that a student's card will name, and compares it with the network.
+
+    Raises:
+        SearchError: there is no such teacher, or it has other tensors; the first difference is named.
+    """
+    if name is None:
+        return
+    try:
+        built = build_teacher(name.name, **{"seed": 0, **name.kwargs})
+    except (TypeError, ValueError) as error:
+        raise SearchError(f"teacher_name={name.name!r} with {dict(name.kwargs)} cannot be built: {error}") from error
+    expected = {key: tuple(value.shape) for key, value in built.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    for key in [*expected, *found]:
+        if expected.get(key) != found.get(key):
+            theirs, own = (
+                "is missing" if shape is None else f"has shape {list(shape)}"
+                for shape in (expected.get(key), found.get(key))
+            )
+            raise SearchError(
+                f"teacher_name={name.name!r} is not this network: {key} {own} here, and {theirs} in {name.name} with "
+                f"{dict(name.kwargs)}; give its name and kwargs, or no teacher_name"
+            )
+
+
+def budget_of(options: SearchOptions, teacher: Teacher) -> Budget:
+    """The budgets as numbers.
+
+    Raises:
+        SearchError: one that cannot be read, or is not above 0.
+    """
+    return Budget(
+        max_parameters=_amount(options.max_params, teacher.parameters),
+        max_macs=_amount(options.max_macs, teacher.macs),
+        max_latency_ms=options.max_latency_ms,
+    )
+
+
+def _amount(value: BudgetValue | None, teacher_value: float) -> float | None:
+    try:
+        return parse_budget(value, teacher_value)
+    except ValueError as error:
+        raise SearchError(str(error)) from error
+
+
+def check_students(within: Reach, teacher: Teacher, example_inputs: Tensor, options: SearchOptions) -> None:
+    """Builds the smallest students as the search will build all; where latency is bounded, it is measured.
+
+    Raises:
+        SearchError: a student cannot be built as asked, or the quickest is too slow: the feasible range is named.
+    """
+    try:
+        students = [
+            space.build(one, inherit=options.inherit, importance=options.importance, seed=options.seed)
+            for space, one in within.students
+        ]
+    except SpaceError as error:
+        raise SearchError(f"students of {teacher.name} cannot be built: {error}") from error
+    allowed = options.max_latency_ms
+    if allowed is None:
+        return
+    one = example_inputs[:1]
+    quickest = min(latency(student.to(options.device), one).median_ms for student in students)
+    if allowed < quickest:
+        raise SearchError(
+            f"max_latency_ms={allowed:g} is impossible: the smallest student of these stages takes {quickest:.3g} ms; "
+            f"ask for {quickest:.3g} to {latency(teacher.network, one).median_ms:.3g} ms (the teacher's), or allow "
+            "more to change"
+        )

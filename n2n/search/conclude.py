@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from n2n.data.base import Data
+from n2n.distill.fit import FitResult
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, evaluation_seed
+from n2n.reward import Budget
 from n2n.search.artefacts import TeacherName, save_student
 from n2n.search.errors import WriteError
 from n2n.search.files import write_csv
@@ -21,13 +24,15 @@ from n2n.search.options import SearchOptions
 from n2n.search.progress import Display
 from search_spaces.base import SearchSpace
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class StudentResult:
     """A finished student: where it is and what was measured.
 
     `quick_accuracy` is what the search saw, `steps` and `seconds` are those of the long distillation, `violations` name
-    the budgets that it misses (none for a student that was eligible).
+    the budgets that it misses by its own figures.
     """
 
     rank: int
@@ -52,13 +57,21 @@ class StudentResult:
 
 @dataclass(frozen=True)
 class Finish:
-    """What the long distillation needs besides the student."""
+    """What the long distillation needs besides the student; `deadline` is a `time.monotonic()` value, None for none."""
 
     teacher: Teacher
     data: Data
     example_inputs: Tensor
     options: SearchOptions
     teacher_name: TeacherName | None = None
+    deadline: float | None = None
+
+    @property
+    def spent(self) -> float:
+        """Seconds of the time limit that are gone; 0 where there is none."""
+        if self.deadline is None or self.options.seconds is None:
+            return 0.0
+        return self.options.seconds - (self.deadline - time.monotonic())
 
 
 @dataclass
@@ -69,6 +82,21 @@ class Concluded:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Persistence:
+    """Redoes, once for each piece of work, what an interrupt cut off, and remembers that there was one."""
+
+    interrupted: bool = False
+
+    def do(self, work: Callable[[], T]) -> T:
+        """What `work` gives; it must not mind being begun again."""
+        try:
+            return work()
+        except KeyboardInterrupt:
+            self.interrupted = True
+            return work()
+
+
 def conclude(
     choices: Sequence[Choice],
     space_of: Mapping[str, SearchSpace],
@@ -76,76 +104,113 @@ def conclude(
     out: Path,
     display: Display,
     *,
+    budget: Budget,
+    measuring: float = 0.0,
     interrupted: bool = False,
 ) -> Concluded:
     """Distils and writes the chosen students, best first.
 
     After an interrupt one student gets at most one epoch; a second interrupt leaves the rest out. A full disk ends it
-    too, with what is written so far.
+    too, with what is written so far. The deadline cuts a distillation short, and leaves out all but the first student.
 
     Args:
         space_of: the space of each student's stage, by fingerprint.
+        budget: what the finished students' figures are held against.
+        measuring: seconds to keep for measuring each student before the deadline.
     """
     done = Concluded()
     epochs = min(1.0, finish.options.final_epochs) if interrupted else finish.options.final_epochs
     planned = choices[:1] if interrupted else choices
     if interrupted:
         done.notes.append(f"The search was interrupted: {len(planned)} student was distilled, for {epochs:g} epoch.")
+    deadline = None if finish.deadline is None else finish.deadline - measuring
     for rank, choice in enumerate(planned, start=1):
-        space = space_of[choice.evaluation.fingerprint]
+        if rank > 1 and deadline is not None and time.monotonic() >= deadline:
+            done.notes.append(f"The time limit was reached: {rank - 1} of {len(planned)} students were distilled.")
+            break
+        one = _One(rank, choice, space_of[choice.evaluation.fingerprint], finish, epochs, deadline)
         try:
-            done.students.append(_one(rank, choice, space, finish, epochs, out, display))
+            student, fitted = one.finished(out, display, budget)
         except KeyboardInterrupt:
             done.notes.append(f"The long distillation was interrupted at student {rank} of {len(planned)}.")
             break
         except WriteError as error:
             done.notes.append(f"Student {rank} could not be written: {error}")
             break
+        done.students.append(student)
+        done.notes += _remarks(student, choice, fitted)
     return done
 
 
-def _one(
-    rank: int, choice: Choice, space: SearchSpace, finish: Finish, epochs: float, out: Path, display: Display
-) -> StudentResult:
-    options, one = finish.options, choice.evaluation
-    architecture = space.from_json(one.architecture)
-    seed = evaluation_seed(options.seed, one.fingerprint)
-    student = space.build(architecture, inherit=options.inherit, importance=options.importance, seed=seed)
+def _remarks(student: StudentResult, choice: Choice, fitted: FitResult) -> list[str]:
+    notes = []
+    if fitted.reason:
+        what = "diverged" if fitted.diverged else "was cut short"
+        notes.append(f"The distillation of student {student.rank} {what}: {fitted.reason}.")
+    if student.violations and not choice.violations:
+        notes.append(f"Student {student.rank} misses the budget as measured: {'; '.join(student.violations)}.")
+    return notes
 
-    def shown(step: int, total: int, loss: float) -> None:
-        if step == 1:
-            display.begin(f"student {rank}", total)
-        display.update(step, f"loss {loss:.3f}")
 
-    fitted = distill_student(
-        student,
-        finish.teacher,
-        finish.data.training,
-        epochs=epochs,
-        objective=options.objective,
-        seed=seed,
-        device=options.device,
-        precision=options.precision,
-        progress=shown,
-    )
-    student.eval()
-    figures = measure(student, finish.example_inputs, finish.data, device=options.device, precision=options.precision)
-    result = StudentResult(
-        rank=rank,
-        fingerprint=one.fingerprint,
-        folder=f"students/{rank}",
-        reward=choice.reward,
-        quick_accuracy=one.accuracy,
-        figures=figures,
-        steps=fitted.steps,
-        seconds=fitted.seconds,
-        violations=choice.violations,
-    )
-    _save(out / result.folder, student, architecture, finish, result, diverged=fitted.reason)
-    display.note(
-        f"student {rank}: test accuracy {figures.test_accuracy:.2%}, {figures.parameters / 1e6:.4g} M parameters"
-    )
-    return result
+@dataclass(frozen=True)
+class _One:
+    """A chosen student on its way to being finished."""
+
+    rank: int
+    choice: Choice
+    space: SearchSpace
+    finish: Finish
+    epochs: float
+    deadline: float | None
+
+    def finished(self, out: Path, display: Display, budget: Budget) -> tuple[StudentResult, FitResult]:
+        """Builds, distils, measures and writes it."""
+        options, one = self.finish.options, self.choice.evaluation
+        architecture = self.space.from_json(one.architecture)
+        seed = evaluation_seed(options.seed, one.fingerprint)
+        student = self.space.build(architecture, inherit=options.inherit, importance=options.importance, seed=seed)
+        fitted = self._distilled(student, seed, display)
+        student.eval()
+        figures = measure(
+            student, self.finish.example_inputs, self.finish.data, device=options.device, precision=options.precision
+        )
+        measured = replace(one, parameters=figures.parameters, macs=figures.macs, latency_ms=figures.latency_ms)
+        result = StudentResult(
+            rank=self.rank,
+            fingerprint=one.fingerprint,
+            folder=f"students/{self.rank}",
+            reward=self.choice.reward,
+            quick_accuracy=one.accuracy,
+            figures=figures,
+            steps=fitted.steps,
+            seconds=fitted.seconds,
+            violations=tuple(budget.violations(measured)),
+        )
+        _save(out / result.folder, student, architecture, self.finish, result, diverged=fitted.reason)
+        size = f"{figures.parameters / 1e6:.4g} M parameters"
+        display.note(f"student {self.rank}: test accuracy {figures.test_accuracy:.2%}, {size}")
+        return result, fitted
+
+    def _distilled(self, student: nn.Module, seed: int, display: Display) -> FitResult:
+        options = self.finish.options
+
+        def shown(step: int, total: int, loss: float) -> None:
+            if step == 1:
+                display.begin(f"student {self.rank}", total)
+            display.update(step, f"loss {loss:.3f}")
+
+        return distill_student(
+            student,
+            self.finish.teacher,
+            self.finish.data.training,
+            epochs=self.epochs,
+            objective=options.objective,
+            seed=seed,
+            device=options.device,
+            precision=options.precision,
+            progress=shown,
+            deadline=self.deadline,
+        )
 
 
 def _save(
@@ -165,6 +230,7 @@ def _save(
         example_inputs=finish.example_inputs,
         teacher_name=finish.teacher_name,
         figures=card,
+        data=finish.data,
     )
 
 

@@ -78,11 +78,22 @@ def distill_student(
     device: str = "cpu",
     precision: str = "auto",
     progress: Callable[[int, int, float], None] | None = None,
+    deadline: float | None = None,
 ) -> FitResult:
-    """Distils a student at length, in place: all training images, the teacher's outputs on the same view."""
-    recipe = full_recipe(epochs=epochs, objective=objective)
+    """Distils a student at length, in place: all training images, the teacher's outputs on the same view.
+
+    After `deadline`, a `time.monotonic()` value, no step is begun; the result's `reason` says so.
+    """
     return fit(
-        student, training, recipe, teacher=teacher, seed=seed, device=device, precision=precision, progress=progress
+        student,
+        training,
+        full_recipe(epochs=epochs, objective=objective),
+        teacher=teacher,
+        seed=seed,
+        device=device,
+        precision=precision,
+        progress=progress,
+        deadline=deadline,
     )
 
 

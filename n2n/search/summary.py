@@ -82,15 +82,18 @@ def _data_json(data: Data) -> dict[str, Any]:
     }
 
 
-def remarks(choices: Sequence[Choice], judged: Sequence[Evaluation], finish: Finish) -> list[str]:
-    """What a reader of the report must know first."""
+def remarks(
+    choices: Sequence[Choice], judged: Sequence[Evaluation], finish: Finish, students: Sequence[StudentResult]
+) -> list[str]:
+    """What a reader of the report must know first; `students` are the choices that were finished."""
     notes = list(finish.teacher.notes)
     if not choices:
         notes.append(f"None of the {len(judged)} students could be judged; the reasons are below.")
+    fine = {student.fingerprint for student in students if student.meets_budget}
     notes += [
         "No judged student meets the budget; the closest was distilled all the same "
         f"({'; '.join(choice.violations)}). Allow more evaluations, or a larger budget."
         for choice in choices
-        if choice.violations
+        if choice.violations and choice.evaluation.fingerprint not in fine
     ]
     return notes

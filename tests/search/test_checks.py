@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from n2n.data import Data
 from n2n.distill.teacher import Teacher
+from n2n.networks import build_teacher
 from n2n.reward import Budget
-from n2n.search.checks import check_network, warn_of_chance
+from n2n.search.artefacts import TeacherName
+from n2n.search.checks import check_network, check_students, check_teacher_name, warn_of_chance
 from n2n.search.errors import ChanceLevelWarning, SearchError
 from n2n.search.options import SearchOptions
-from n2n.search.spaces import TeacherSpaces, check_budget, smallest_cost
-from search_spaces.base import Cost
+from n2n.search.spaces import TeacherSpaces, check_budget, reach
+from search_spaces.base import Cost, Draft
 
 
 def test_a_fitting_teacher_passes_and_keeps_its_modes(network: nn.Module, example: Tensor, digits: Data) -> None:
@@ -50,7 +54,7 @@ def test_a_teacher_that_guesses_is_warned_of(network: nn.Module, digits: Data) -
 
 def test_an_impossible_budget_names_the_feasible_range(network: nn.Module, example: Tensor) -> None:
     spaces = TeacherSpaces(network, example, SearchOptions())
-    least = smallest_cost(spaces, ("removal", "shrinkage"))
+    least = reach(spaces, ("removal", "shrinkage")).cost
     assert 0 < least.parameters < 200
     teacher = Cost(1000, 50_000)
     check_budget(Budget(max_parameters=least.parameters), least, teacher)
@@ -63,4 +67,99 @@ def test_an_impossible_budget_names_the_feasible_range(network: nn.Module, examp
 def test_a_network_without_a_decision_is_refused(example: Tensor) -> None:
     spaces = TeacherSpaces(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), example, SearchOptions())
     with pytest.raises(SearchError, match="no decision to take"):
-        smallest_cost(spaces, ("removal", "shrinkage"))
+        reach(spaces, ("removal", "shrinkage"))
+
+
+def test_the_example_follows_the_network_to_its_device(network: nn.Module, example: Tensor, digits: Data) -> None:
+    check_network(network.to("meta"), example, digits.training)
+    assert example.device.type == "cpu"
+
+
+def bottleneck() -> nn.Module:
+    """Whoever removes the narrow layer makes the one behind it wide."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(64, 64),
+        nn.ReLU(),
+        nn.Linear(64, 4),
+        nn.ReLU(),
+        nn.Linear(4, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    )
+
+
+def test_the_smallest_removal_student_keeps_a_bottleneck(example: Tensor) -> None:
+    spaces = TeacherSpaces(bottleneck(), example, SearchOptions(shrinkage=False))
+    space = spaces.removal()
+    costs = []
+    for actions in itertools.product((0, 1), repeat=space.num_decisions):
+        if all(space.legal(Draft(actions[:at]))[action] for at, action in enumerate(actions)):
+            costs.append(space.cost(space.student(Draft(actions))))
+    fewest = min(cost.parameters for cost in costs)
+    assert fewest == 64 * 64 + 64 + 64 * 4 + 4 + 4 * 10 + 10, "the bottleneck stays, the layer behind it goes"
+    budget = Budget(max_parameters=fewest)
+    within = reach(spaces, ("removal",), budget)
+    assert within.cost == Cost(fewest, min(cost.macs for cost in costs))
+    check_budget(budget, within.cost, space.teacher_cost)
+
+
+def test_kernels_are_decided_where_asked(network: nn.Module, example: Tensor) -> None:
+    def decisions(**options: bool) -> int:
+        return TeacherSpaces(network, example, SearchOptions(**options)).shrinkage(None, Budget()).num_decisions
+
+    assert decisions(kernels=True) == decisions() + 2, "two convolutions"
+
+
+def test_a_teacher_name_of_another_network_is_refused() -> None:
+    narrow = TeacherName("resnet20", {"channels": 1, "width": 4})
+    check_teacher_name(None, bottleneck())
+    check_teacher_name(narrow, build_teacher("resnet20", channels=1, width=4))
+    with pytest.raises(SearchError, match=r"conv1.weight has shape \[8, 1, 3, 3\] here, and has shape \[4, 1, 3, 3\]"):
+        check_teacher_name(narrow, build_teacher("resnet20", channels=1, width=8))
+    with pytest.raises(SearchError, match=r"conv1.weight is missing here"):
+        check_teacher_name(narrow, bottleneck())
+    with pytest.raises(SearchError, match=r"cannot be built: unknown teacher 'resnet21'"):
+        check_teacher_name(TeacherName("resnet21"), bottleneck())
+    with pytest.raises(SearchError, match=r"does not take depth"):
+        check_teacher_name(TeacherName("resnet20", {"depth": 3}), bottleneck())
+
+
+class Scaled(nn.Module):
+    """Holds a parameter, and does not know how to start it afresh."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = bottleneck()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        out: Tensor = self.body(inputs) * self.scale
+        return out
+
+
+def test_students_that_cannot_start_afresh_are_refused(example: Tensor, digits: Data) -> None:
+    network = Scaled()
+    with torch.no_grad():
+        network.scale.zero_()
+    teacher = Teacher(network, digits.training)
+    for inherit in (True, False):
+        options = SearchOptions(inherit=inherit)
+        within = reach(TeacherSpaces(network, example, options), options.stages)
+        if inherit:
+            check_students(within, teacher, example, options)
+        else:
+            with pytest.raises(SearchError, match="cannot be built: inherit=False"):
+                check_students(within, teacher, example, options)
+
+
+def test_an_impossible_latency_names_the_feasible_range(network: nn.Module, example: Tensor, digits: Data) -> None:
+    teacher = Teacher(network, digits.training)
+    for allowed in (1e6, 1e-6):
+        options = SearchOptions(max_latency_ms=allowed)
+        within = reach(TeacherSpaces(network, example, options), options.stages)
+        if allowed > 1:
+            check_students(within, teacher, example, options)
+        else:
+            with pytest.raises(SearchError, match=r"max_latency_ms=1e-06 is impossible: .* ms; ask for .* to .* ms"):
+                check_students(within, teacher, example, options)
