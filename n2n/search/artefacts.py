@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from n2n.data import Data
 from n2n.networks import build_teacher
 from n2n.search.errors import ArtefactError
-from n2n.search.files import read_json, write_json, write_tensors, write_text
+from n2n.search.files import read_json, write_folder, write_json, write_tensors, write_text
 from search_spaces.base import Architecture, SpaceError
 from search_spaces.teacher.student_builder import rebuild
 
@@ -42,9 +43,49 @@ class TeacherName:
             return value
         if isinstance(value, str):
             return cls(value)
-        if "name" not in value or not set(value) <= {"name", "kwargs"}:
-            raise ArtefactError(f"a teacher is named by the keys name and kwargs; found {sorted(value)}")
+        if not isinstance(value, Mapping) or "name" not in value or not set(value) <= {"name", "kwargs"}:
+            found = sorted(value) if isinstance(value, Mapping) else repr(value)
+            raise ArtefactError(f"a teacher is named by the keys name and kwargs; found {found}")
         return cls(str(value["name"]), dict(value.get("kwargs") or {}))
+
+
+@dataclass(frozen=True)
+class MadeWith:
+    """The data that a student was made with, so that it is measured on the same splits again.
+
+    `source`, `seed` and `validation` are those of `n2n.data.load`; None for data that were made in Python.
+    """
+
+    name: str
+    fingerprint: str
+    source: str | None = None
+    seed: int | None = None
+    validation: float | None = None
+
+    @classmethod
+    def of(cls, data: Data) -> MadeWith:
+        """What the data say of themselves."""
+        origin = vars(data.origin) if data.origin else {}
+        return cls(data.name, data.fingerprint, **origin)
+
+
+@dataclass(frozen=True)
+class StudentCard:
+    """What `card.json` says.
+
+    `teacher` is None where the student was cut from a network that is not built in; `example_shape` is the shape of one
+    example; `data` is None where it was not told (also in cards of earlier versions).
+    """
+
+    fingerprint: str
+    teacher: TeacherName | None
+    example_shape: tuple[int, ...]
+    figures: Mapping[str, Any]
+    data: MadeWith | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return {"format": FORMAT, **asdict(self), "example_shape": list(self.example_shape)}
 
 
 def save_student(
@@ -55,31 +96,71 @@ def save_student(
     example_inputs: Tensor,
     teacher_name: str | Mapping[str, Any] | TeacherName | None = None,
     figures: Mapping[str, Any] | None = None,
+    data: Data | None = None,
 ) -> Path:
-    """Writes a student folder and returns its path.
+    """Writes a student folder, all of it or nothing, and returns its path.
 
     Args:
         example_inputs: [B, ...]; its shape without B goes into the card, so that loading needs no example.
         teacher_name: the built-in teacher it came from; without it, loading asks for `network=`.
         figures: what is known of the student (accuracy, latency, ...), JSON values; they go into the card.
+        data: what it was distilled and measured on; the card says how to load the same splits again.
 
     Raises:
-        WriteError: the file system refused.
+        WriteError: the file system refused; a student that was there before is as it was.
     """
-    folder = Path(path)
-    name = TeacherName.read(teacher_name)
-    write_text(folder / ARCHITECTURE, architecture.to_json() + "\n")
-    write_tensors(folder / MODEL, network.state_dict())
-    card = {
-        "format": FORMAT,
-        "fingerprint": architecture.fingerprint,
-        "teacher": None if name is None else {"name": name.name, "kwargs": dict(name.kwargs)},
-        "example_shape": list(example_inputs.shape[1:]),
-        "figures": dict(figures or {}),
-    }
-    write_json(folder / CARD, card)
-    write_text(folder / "card.md", _card_text(card))
-    return folder
+    card = StudentCard(
+        fingerprint=architecture.fingerprint,
+        teacher=TeacherName.read(teacher_name),
+        example_shape=tuple(example_inputs.shape[1:]),
+        figures=dict(figures or {}),
+        data=None if data is None else MadeWith.of(data),
+    )
+
+    def fill(folder: Path) -> None:
+        write_text(folder / ARCHITECTURE, architecture.to_json() + "\n")
+        write_tensors(folder / MODEL, network.state_dict())
+        write_json(folder / CARD, card.to_json())
+        write_text(folder / "card.md", _card_text(card))
+
+    write_folder(Path(path), fill)
+    return Path(path)
+
+
+def read_student_card(folder: Path) -> StudentCard:
+    """What the student folder says of itself.
+
+    Raises:
+        ArtefactError: no such folder, or its card is damaged or of another format; the key is named.
+    """
+    path = folder / CARD
+    values = read_json(path)
+    if values.get("format") != FORMAT:
+        raise ArtefactError(f"{path} has format {values.get('format')!r}, this version reads {FORMAT}")
+    for key, kinds in _CARD_KINDS.items():
+        if key not in values or not isinstance(values[key], kinds):
+            found = f"has {key!r}: {values[key]!r}" if key in values else f"has no key {key!r}"
+            raise ArtefactError(f"{path} {found}; it was damaged or edited: restore it or run again")
+    shape, data = values["example_shape"], values.get("data")
+    if not all(type(size) is int and size > 0 for size in shape):
+        raise ArtefactError(f"{path}: 'example_shape' is {shape}, expected positive whole numbers; restore it")
+    if data is not None and (not isinstance(data, dict) or set(data) != set(MadeWith.__dataclass_fields__)):
+        raise ArtefactError(f"{path}: 'data' is {data}, expected {sorted(MadeWith.__dataclass_fields__)}; restore it")
+    return StudentCard(
+        fingerprint=values["fingerprint"],
+        teacher=TeacherName.read(values["teacher"]),
+        example_shape=tuple(shape),
+        figures=values["figures"],
+        data=None if data is None else MadeWith(**data),
+    )
+
+
+_CARD_KINDS: dict[str, tuple[type, ...]] = {
+    "fingerprint": (str,),
+    "teacher": (dict, type(None)),
+    "example_shape": (list,),
+    "figures": (dict,),
+}
 
 
 def load_student(
@@ -100,20 +181,19 @@ def load_student(
         ArtefactError: a file is missing or damaged, a tensor does not fit, or the teacher is another one.
     """
     folder = Path(path)
-    card = read_json(folder / CARD)
-    if card.get("format") != FORMAT:
-        raise ArtefactError(f"{folder / CARD} has format {card.get('format')!r}, this version reads {FORMAT}")
+    card = read_student_card(folder)
     if network is None:
-        if card.get("teacher") is None:
+        if card.teacher is None:
             raise ArtefactError(
                 f"{folder} was cut from a network that is not built in: call "
                 f"load_student({str(path)!r}, network=teacher)"
             )
-        name = TeacherName.read(card["teacher"])
-        assert name is not None
-        network = build_teacher(name.name, **{"seed": 0, **name.kwargs})  # its weights are not read
+        try:
+            network = build_teacher(card.teacher.name, **{"seed": 0, **card.teacher.kwargs})  # its weights are not read
+        except (TypeError, ValueError) as error:
+            raise ArtefactError(f"{folder / CARD}: the teacher cannot be built: {error}") from error
     if example_inputs is None:
-        example_inputs = torch.zeros(1, *card["example_shape"])
+        example_inputs = torch.zeros(1, *card.example_shape)
     text = _read_text(folder / ARCHITECTURE)
     try:
         student = rebuild(network, example_inputs, text, forward_fn=forward_fn)
@@ -168,14 +248,14 @@ def _read_text(path: Path) -> str:
         raise ArtefactError(f"{path} is missing; is {path.parent} the right folder?") from error
 
 
-def _card_text(card: Mapping[str, Any]) -> str:
+def _card_text(card: StudentCard) -> str:
     """The card for people."""
-    lines = [f"# Student `{card['fingerprint'][:12]}`", ""]
-    teacher = card["teacher"]
-    lines.append(f"Cut from: {teacher['name'] if teacher else 'a network of your own (pass it as network=)'}")
-    shape = " x ".join(str(size) for size in card["example_shape"])
+    lines = [f"# Student `{card.fingerprint[:12]}`", ""]
+    teacher = card.teacher
+    lines.append(f"Cut from: {teacher.name if teacher else 'a network of your own (pass it as network=)'}")
+    shape = " x ".join(str(size) for size in card.example_shape)
     lines += [f"Takes one example of shape: {shape}", "", "| figure | value |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in card["figures"].items()]
+    lines += [f"| {name} | {value} |" for name, value in card.figures.items()]
     argument = "" if teacher else ", network=teacher"
     lines += ["", "```python", "import n2n", f'network = n2n.load_student("this/folder"{argument})', "```", ""]
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -15,9 +16,6 @@ from safetensors.torch import save
 from torch import Tensor
 
 from n2n.search.errors import ArtefactError, WriteError
-
-RUN_MARK = "config.json"
-"""The file that every run folder has."""
 
 OWN_NAMES = (
     "config.json",
@@ -60,6 +58,53 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Lets `fill` write files into a temporary folder beside `folder` and then swaps it in, whole.
+
+    Files of an older `folder` that `fill` does not write stay.
+
+    Raises:
+        WriteError: the file system refused; `folder` is as it was before.
+    """
+    target = folder.resolve()
+    temporary: Path | None = None
+    try:
+        if target.exists() and not target.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "there is a file of this name")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        temporary.chmod(0o755)
+        fill(temporary)
+        _swap(temporary, target)
+    except OSError as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        raise WriteError(
+            f"cannot write the folder {folder}: {cause.strerror or cause}. Free some space or choose another folder; "
+            "an older folder of this name is untouched."
+        ) from error
+    finally:
+        if temporary is not None:
+            _remove_tree(temporary)
+
+
+def _swap(new: Path, target: Path) -> None:
+    """Puts the folder `new` in the place of `target`; what only the old one holds moves over."""
+    if not target.exists():
+        new.rename(target)
+        return
+    old = new.with_name(f"{new.name}.old")
+    target.rename(old)
+    try:
+        new.rename(target)
+    finally:
+        if not target.exists():
+            old.rename(target)
+    for child in old.iterdir():
+        if not (target / child.name).exists():
+            child.rename(target / child.name)
+    _remove_tree(old)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

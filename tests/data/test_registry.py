@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from n2n.data import DATA, Augmentation, DataError, load
+from n2n.data import DATA, Augmentation, DataError, Origin, from_tensors, load
 
 
 def test_the_names() -> None:
@@ -20,6 +20,13 @@ def test_the_names() -> None:
 def test_an_unknown_name_lists_what_is_known(name: str) -> None:
     with pytest.raises(DataError, match=r"unknown data .*digits, mnist, fashion-mnist, cifar-10, cifar-100.*npz"):
         load(name)
+
+
+def test_data_say_how_they_were_loaded() -> None:
+    data = load("digits", seed=3, validation=0.3)
+    assert data.origin == Origin("digits", seed=3, validation=0.3)
+    images, labels = torch.zeros(20, 1, 2, 2), torch.arange(20) % 2
+    assert from_tensors(images, labels, name="mine", seed=2).origin == Origin(None, seed=2, validation=0.1)
 
 
 def test_digits_are_all_there_once() -> None:

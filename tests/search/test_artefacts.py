@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +13,30 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from n2n.data import example_inputs, load
 from n2n.networks import build_teacher
-from n2n.search.artefacts import TeacherName, load_student, load_weights, save_student
-from n2n.search.errors import ArtefactError
+from n2n.search.artefacts import (
+    MadeWith,
+    TeacherName,
+    load_student,
+    load_weights,
+    read_student_card,
+    save_student,
+)
+from n2n.search.errors import ArtefactError, WriteError
 from search_spaces import layer_removal, layer_shrinkage
+from search_spaces.base import replay
+
+
+@contextmanager
+def file_size_limit(most: int) -> Iterator[None]:
+    """Files of this process cannot grow beyond so many bytes: what a full disk does, without one."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture
@@ -86,6 +109,66 @@ def test_a_card_of_another_format_is_refused(folder: Path, network: nn.Module) -
     (folder / "card.json").write_text(json.dumps({**card, "format": 99}))
     with pytest.raises(ArtefactError, match="format 99"):
         load_student(folder, network=network)
+
+
+@pytest.mark.parametrize("key", ["fingerprint", "teacher", "example_shape", "figures"])
+def test_a_card_without_a_key_names_it(folder: Path, network: nn.Module, key: str) -> None:
+    card = json.loads((folder / "card.json").read_text())
+    del card[key]
+    (folder / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ArtefactError, match=rf"card.json has no key '{key}'.*damaged"):
+        load_student(folder, network=network)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"example_shape": ["eight"]}, "'example_shape' is .*positive whole numbers"),
+        ({"figures": 3}, "'figures': 3"),
+        ({"data": {"name": "digits"}}, "'data' is .*fingerprint"),
+        ({"teacher": {"name": "resnet21"}}, "the teacher cannot be built: unknown teacher 'resnet21'"),
+    ],
+)
+def test_a_card_with_another_value_names_it(folder: Path, changed: dict[str, object], words: str) -> None:
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, **changed}))
+    with pytest.raises(ArtefactError, match=words):
+        load_student(folder)
+
+
+def test_the_card_says_how_to_load_the_data_again(tmp_path: Path, network: nn.Module) -> None:
+    data = load("digits", seed=5, validation=0.2)
+    space = layer_shrinkage(network, example_inputs(data))
+    student = space.random(np.random.default_rng(3))
+    built = space.build(student)
+    save_student(tmp_path / "s", built, student, example_inputs=example_inputs(data), data=data)
+    made = read_student_card(tmp_path / "s").data
+    assert made == MadeWith("digits", data.fingerprint, source="digits", seed=5, validation=0.2)
+    assert load(str(made.source), seed=5, validation=0.2).fingerprint == made.fingerprint
+
+
+def test_a_write_that_fails_in_the_middle_leaves_the_old_student_whole(folder: Path, example: Tensor) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    wide = nn.Sequential(nn.Conv2d(1, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.Flatten(), nn.Linear(1024, 10))
+    space = layer_shrinkage(wide, example)
+    student = space.student(replay(space, (0, *(9,) * (space.num_decisions - 1))))
+    built = space.build(student)
+    with file_size_limit(4096), pytest.raises(WriteError, match=r"cannot write the folder .*File too large.*untouched"):
+        save_student(folder, built, student, example_inputs=example)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    save_student(folder, built, student, example_inputs=example)
+    assert load_student(folder, network=wide)(example).shape == (1, 10)
+
+
+def test_a_new_student_leaves_other_files_of_the_folder(folder: Path, network: nn.Module, example: Tensor) -> None:
+    (folder / "mine.txt").write_text("keep")
+    space = layer_shrinkage(network, example)
+    student = space.random(np.random.default_rng(4))
+    save_student(folder, space.build(student), student, example_inputs=example)
+    assert (folder / "mine.txt").read_text() == "keep"
+    assert read_student_card(folder).fingerprint == student.fingerprint
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
 def test_a_teacher_is_named_by_name_and_kwargs() -> None:
