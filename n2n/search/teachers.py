@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from n2n.data import Data, example_inputs
+from n2n.data import Data, Origin, example_inputs
 from n2n.distill.accuracy import accuracy
 from n2n.distill.fit import Progress
 from n2n.distill.fit import train_teacher as fit_teacher
@@ -24,10 +25,15 @@ CARD = "teacher.json"
 
 @dataclass(frozen=True)
 class TeacherCard:
-    """What `teacher.json` says.
+    """What `teacher.json` says; the keys from `lr` on may be missing in the file.
 
-    `name` is a built-in teacher or the `module:function` that builds it, `arguments` its keyword arguments; accuracies
-    are shares in [0, 1]; `macs` are for one image; `seconds` is the wall time of training.
+    `name` is a built-in teacher or the `module:function` that builds it, `arguments` its keyword arguments; `data` is
+    what loads the data again; accuracies are shares in [0, 1]; `macs` are for one image; `seed` is that of the training
+    and `seconds` its wall time.
+
+    How it was trained: `lr` is the peak learning rate, reached after the share `warmup` of the steps; `augmentation`
+    holds the keys `pad` (pixels) and `flip`; `threads` and `torch` are the threads and the version of PyTorch.
+    `split_seed` drew the validation split, a share `validation` of the train images; None is the same as `seed`.
     """
 
     name: str
@@ -42,6 +48,19 @@ class TeacherCard:
     epochs: float
     seed: int
     seconds: float
+    lr: float | None = None
+    warmup: float | None = None
+    augmentation: dict[str, Any] | None = None
+    split_seed: int | None = None
+    validation: float = 0.1
+    device: str = ""
+    threads: int | None = None
+    torch: str = ""
+
+    @property
+    def origin(self) -> Origin:
+        """How to load the data with the split that the teacher was trained on."""
+        return Origin(self.data, self.seed if self.split_seed is None else self.split_seed, self.validation)
 
     @property
     def built_in(self) -> bool:
@@ -58,6 +77,7 @@ def train_teacher(
     epochs: float,
     source: str | None = None,
     lr: float = 0.1,
+    warmup: float = 0.2,
     batch_size: int = 128,
     seed: int = 0,
     device: str = "cpu",
@@ -66,7 +86,8 @@ def train_teacher(
 ) -> TeacherCard:
     """Trains `network` in place on the labels of the train split, then reads validation and test accuracy once each.
 
-    `source` is what loads the data again (a name or a path), the name of the data where it is not given.
+    `source` is what loads the data again (a name or a path); where it is not given, what they were loaded by, or else
+    their name. `lr` is the peak, reached after the share `warmup` of the steps.
 
     Raises:
         SearchError: the training diverged.
@@ -76,6 +97,7 @@ def train_teacher(
         data.training,
         epochs=epochs,
         lr=lr,
+        warmup=warmup,
         batch_size=batch_size,
         seed=seed,
         device=device,
@@ -85,6 +107,7 @@ def train_teacher(
     if result.diverged:
         raise SearchError(f"training {name} diverged: {result.reason}")
     mean, std = data.training.mean, data.training.std
+    origin = data.origin or Origin(None, seed, TeacherCard.validation)
     validation, test = (
         accuracy(network, split, mean=mean, std=std, device=device, precision=precision)[0]
         for split in (data.validation, data.test)
@@ -92,7 +115,7 @@ def train_teacher(
     return TeacherCard(
         name=name,
         arguments=dict(arguments),
-        data=source or data.name,
+        data=source or origin.source or data.name,
         data_fingerprint=data.fingerprint,
         classes=data.classes,
         validation_accuracy=validation,
@@ -102,6 +125,14 @@ def train_teacher(
         epochs=epochs,
         seed=seed,
         seconds=result.seconds,
+        lr=lr,
+        warmup=warmup,
+        augmentation=asdict(data.training.augmentation),
+        split_seed=origin.seed,
+        validation=origin.validation,
+        device=device,
+        threads=torch.get_num_threads(),
+        torch=str(torch.__version__),
     )
 
 
@@ -122,10 +153,12 @@ def read_card(folder: Path) -> TeacherCard:
         ArtefactError: no such folder, or its card is damaged.
     """
     fields = read_json(folder / CARD)
-    expected = set(TeacherCard.__dataclass_fields__)
-    if set(fields) != expected:
+    known = TeacherCard.__dataclass_fields__
+    needed = {name for name, one in known.items() if one.default is MISSING}
+    if not needed <= set(fields) <= set(known):
         raise ArtefactError(
-            f"{folder / CARD}: expected the keys {sorted(expected)}, found {sorted(fields)}; train the teacher again"
+            f"{folder / CARD}: expected the keys {sorted(needed)} and perhaps {sorted(set(known) - needed)}, found "
+            f"{sorted(fields)}; train the teacher again"
         )
     return TeacherCard(**fields)
 

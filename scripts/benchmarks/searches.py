@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 import n2n
 from n2n.data import load
-from n2n.networks import build_teacher
+from n2n.search.teachers import load_teacher
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -91,11 +90,8 @@ COLUMNS = (
 def run(name: str, agent: str, seed: int, *, data_dir: str, teachers: Path, runs: Path, processes: int) -> None:
     """One search, one row."""
     bench = BENCHES[name]
-    folder = teachers / bench.teacher
-    card = json.loads((folder / "teacher.json").read_text())
-    network = build_teacher(card["name"], **card["kwargs"])
-    network.load_state_dict(load_file(folder / "model.safetensors"))
-    data = load(bench.data, data_dir=data_dir, validation=card["validation_fraction"], seed=card["data_seed"])
+    network, card = load_teacher(teachers / bench.teacher)
+    data = load(bench.data, data_dir=data_dir, validation=card.origin.validation, seed=card.origin.seed)
     out = runs / name / f"{agent}-{seed}"
     begun = time.perf_counter()
     result = n2n.search(
@@ -105,7 +101,7 @@ def run(name: str, agent: str, seed: int, *, data_dir: str, teachers: Path, runs
         out=out,
         agent=agent,
         seed=seed,
-        teacher_name={"name": card["name"], "kwargs": card["kwargs"]},
+        teacher_name={"name": card.name, "kwargs": card.arguments},
         force=True,
         **bench.arguments,
     )

@@ -14,14 +14,13 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from n2n.data import Augmentation, load
-from n2n.distill.accuracy import accuracy
-from n2n.distill.fit import train_teacher
 from n2n.networks import build_teacher
+from n2n.search.teachers import TeacherCard, save_teacher, train_teacher
 
 VALIDATION = 0.1
 DATA_SEED = 0
@@ -32,7 +31,7 @@ class Plan:
     """One teacher: the network, its data and how it is trained."""
 
     name: str
-    kwargs: tuple[tuple[str, int], ...]
+    kwargs: tuple[tuple[str, Any], ...]
     data: str
     augmentation: Augmentation
     epochs: float
@@ -49,13 +48,13 @@ PLANS = {
 }
 
 
-def train(which: str, *, epochs: float | None, data_dir: str, out: Path, device: str, seed: int) -> None:
-    """Trains one teacher and writes its folder."""
-    plan = PLANS[which]
-    data = load(plan.data, data_dir=data_dir, validation=VALIDATION, seed=DATA_SEED)
-    training = dataclasses.replace(data.training, augmentation=plan.augmentation)
-    torch.manual_seed(seed)  # of the initial weights; a script owns its process
-    network = build_teacher(plan.name, **dict(plan.kwargs))
+def train(
+    which: str, plan: Plan, *, epochs: float | None, data_dir: str | None, out: Path, device: str, seed: int
+) -> TeacherCard:
+    """Trains one teacher and writes its folder `OUT/<which>`, which `n2n search --teacher` takes too."""
+    loaded = load(plan.data, data_dir=data_dir, validation=VALIDATION, seed=DATA_SEED)
+    data = dataclasses.replace(loaded, training=dataclasses.replace(loaded.training, augmentation=plan.augmentation))
+    network = build_teacher(plan.name, seed=seed, **dict(plan.kwargs))
     start = time.monotonic()
 
     def progress(step: int, total: int, loss: float) -> None:
@@ -64,49 +63,21 @@ def train(which: str, *, epochs: float | None, data_dir: str, out: Path, device:
             left = seconds / step * (total - step)
             print(f"{which} step {step}/{total} loss {loss:.4f} {seconds:.0f} s, {left:.0f} s left", flush=True)
 
-    length = plan.epochs if epochs is None else epochs
-    result = train_teacher(
+    card = train_teacher(
         network,
-        training,
-        epochs=length,
+        data,
+        name=plan.name,
+        arguments=dict(plan.kwargs),
+        epochs=plan.epochs if epochs is None else epochs,
         lr=plan.lr,
         warmup=plan.warmup,
         seed=seed,
         device=device,
         progress=progress,
     )
-    if result.diverged:
-        raise SystemExit(f"{which}: {result.reason}")
-    measured = {
-        name: accuracy(network, split, mean=training.mean, std=training.std, device=device)[0]
-        for name, split in (("validation", data.validation), ("test", data.test))
-    }
-    card = {
-        "name": plan.name,
-        "kwargs": dict(plan.kwargs),
-        "data": plan.data,
-        "data_seed": DATA_SEED,
-        "validation_fraction": VALIDATION,
-        "augmentation": dataclasses.asdict(plan.augmentation),
-        "epochs": length,
-        "lr": plan.lr,
-        "warmup": plan.warmup,
-        "seed": seed,
-        "validation_accuracy": measured["validation"],
-        "test_accuracy": measured["test"],
-        "seconds": round(result.seconds, 1),
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
-    folder = out / which
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
-    partial = folder / "model.safetensors.part"
-    save_file(weights, partial)
-    partial.replace(folder / "model.safetensors")
-    (folder / "teacher.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(card), flush=True)
+    save_teacher(out / which, network, card)
+    print(json.dumps(vars(card)), flush=True)
+    return card
 
 
 def main() -> None:
@@ -122,7 +93,15 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     for which in PLANS if given.which == "all" else [given.which]:
-        train(which, epochs=given.epochs, data_dir=given.data_dir, out=given.out, device=given.device, seed=given.seed)
+        train(
+            which,
+            PLANS[which],
+            epochs=given.epochs,
+            data_dir=given.data_dir,
+            out=given.out,
+            device=given.device,
+            seed=given.seed,
+        )
 
 
 if __name__ == "__main__":
