@@ -36,9 +36,14 @@ def known(name: str, names: Collection[str], what: str) -> str:
 def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    kind = known(name.partition(":")[0], ("auto", "cpu", "cuda", "mps"), "device")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {name!r}: this PyTorch sees no CUDA device; use --device cpu or --device auto")
+    kind, colon, index = name.partition(":")
+    known(kind, ("auto", "cpu", "cuda", "mps"), "device")
+    if kind == "auto" or (colon and not index.isdecimal()):
+        raise ConfigError(f"device {name!r}: expected auto, cpu, mps, cuda, or cuda and a number as in cuda:1")
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(index or 0) >= there:
+        found = f"{there} such device(s), numbered from 0" if there else f"no {kind} device"
+        raise ConfigError(f"device {name!r}: this PyTorch sees {found}; use --device cpu or --device auto")
     return name
 
 
@@ -102,6 +107,7 @@ class SearchSettings(NetworkSettings):
     granularity: Literal["layer", "block"] = "layer"
     factors: tuple[float, ...] | None = None
     round_to: Annotated[int, Field(gt=0)] = 1
+    kernels: bool = False
     rollouts: Annotated[int, Field(gt=0)] = 5
     steps: Annotated[int, Field(gt=0)] = 100
     objective: Annotated[str, AfterValidator(lambda name: known(name, OBJECTIVES, "objective"))] = "kd"

@@ -11,7 +11,7 @@ from n2n.cli import options
 from n2n.cli.config import ConfigError, DistillSettings
 from n2n.cli.door import Outcome, run, say
 from n2n.cli.evaluate import check_fit
-from n2n.cli.networks import Chosen, chosen
+from n2n.cli.networks import Chosen, chosen, origin_of
 from n2n.data import example_inputs
 from n2n.distill.teacher import Teacher
 from n2n.search.artefacts import ARCHITECTURE, load_student, save_student
@@ -49,15 +49,18 @@ def command(
 def distill(folder: Path, settings: DistillSettings) -> Outcome:
     """Loads, distils, measures and writes the student."""
     out = options.out_folder(settings.out, force=settings.force)
-    base = chosen(settings)
-    if base is None:
+    if settings.teacher is None and settings.network is None:
         raise ConfigError("n2n distill needs the teacher: --teacher FOLDER, or --network with --weights")
+    base = chosen(settings, made_with=origin_of(folder, settings))
+    assert base is not None
     inputs = example_inputs(base.data)  # [1, C, H, W]
     check_network(base.network, inputs, base.data.training)
     student = check_fit(load_student(folder, base.network, inputs), folder, base.data)
     teacher = Teacher(
         base.network, base.data.training, name=base.name, device=settings.device, precision=settings.precision
     )
+    for note in teacher.notes:
+        say(f"warning: {note}")
     say(f"distilling {folder} from {base.name} on {base.data.name}: {settings.epochs:g} epochs")
     result = distill_student(
         student,
@@ -80,6 +83,7 @@ def distill(folder: Path, settings: DistillSettings) -> Outcome:
         example_inputs=inputs,
         teacher_name=base.teacher_name,
         figures={**figures.to_json(), "data": base.data.name, "distillation_steps": result.steps},
+        data=base.data,
     )
     return Outcome({"out": str(out), **figures.to_json()}, lambda: show(out, base, teacher, figures))
 

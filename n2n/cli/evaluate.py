@@ -11,12 +11,11 @@ from torch import nn
 from n2n.cli import options
 from n2n.cli.config import ConfigError, EvaluateSettings
 from n2n.cli.door import Outcome, run
-from n2n.cli.networks import DEFAULT_DATA, chosen, load_data
-from n2n.data import DATA, Data, example_inputs
+from n2n.cli.networks import chosen, load_data, note_other_data, origin_of
+from n2n.data import Data, example_inputs
 from n2n.search import teachers
-from n2n.search.artefacts import ARCHITECTURE, CARD, load_student
+from n2n.search.artefacts import ARCHITECTURE, load_student, read_student_card
 from n2n.search.checks import check_network
-from n2n.search.files import read_json
 from n2n.search.finish import Figures, measure
 
 
@@ -37,7 +36,8 @@ def command(
 ) -> None:
     """Measure a student (or teacher) folder: accuracy on validation and test, parameters, MACs, latency, size.
 
-    A student of a built-in teacher needs nothing else; one of your own network needs --teacher or --network.
+    A student of a built-in teacher and built-in data needs nothing else: it is measured on the splits that it was made
+    with. One of your own network needs --teacher or --network, and one of your own data --data.
     """
     run(
         lambda: evaluate(folder, options.read(EvaluateSettings, context, positional=("folder",))),
@@ -65,37 +65,28 @@ def _load(folder: Path, settings: EvaluateSettings) -> tuple[nn.Module, Data]:
             f"{folder} is neither a student folder (it would hold {ARCHITECTURE}) nor a teacher folder "
             f"(it would hold {teachers.CARD}); students of a run are in RUN/students/"
         )
-    base = chosen(settings)
-    data = load_data(settings, default=made_with(folder))[0] if base is None else base.data
+    origin = origin_of(folder, settings)
+    base = chosen(settings, made_with=origin)
+    data = load_data(settings, made_with=origin)[0] if base is None else base.data
     student = load_student(folder, None if base is None else base.network)
     return check_fit(student, folder, data).to(settings.device), data
 
 
 def check_fit(student: nn.Module, folder: Path, data: Data) -> nn.Module:
-    """The student, where it takes the data's images.
+    """The student, where it takes the data's images; a note where they are not those that it was made with.
 
     Raises:
         ConfigError: it was made for images of another shape.
     """
-    expected = example_shape(folder)
+    card = read_student_card(folder)
+    note_other_data(folder, data, card.data.fingerprint if card.data else "")
+    expected = list(card.example_shape)
     if expected != list(data.training.input_shape):
         raise ConfigError(
             f"{folder} takes images of shape {expected}, {data.name} has {list(data.training.input_shape)}; say with "
             "--data which data it was made for"
         )
     return student
-
-
-def example_shape(folder: Path) -> list[int]:
-    """The shape of one example, as the student's card says it."""
-    shape: list[int] = read_json(folder / CARD)["example_shape"]
-    return shape
-
-
-def made_with(folder: Path) -> str:
-    """The built-in data that the student's card names, or the default."""
-    named = str(read_json(folder / CARD).get("figures", {}).get("data", ""))
-    return named if named in DATA else DEFAULT_DATA
 
 
 def show(folder: Path, data: Data, figures: Figures) -> None:

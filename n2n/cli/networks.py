@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +12,15 @@ from torch import nn
 
 from n2n.cli.config import ConfigError, DataSettings, NetworkSettings, known
 from n2n.cli.door import say
-from n2n.data import Data, load
+from n2n.data import DATA, Data, DataError, Origin, load
+from n2n.data.datasets import resolve
 from n2n.networks import TEACHERS, build_teacher
-from n2n.search.artefacts import load_weights
+from n2n.search.artefacts import MadeWith, load_weights, read_student_card
 from n2n.search.teachers import load_teacher, read_card
 
 DEFAULT_DATA = "digits"
+VALIDATION = 0.1
+"""The share of the train images that is held out where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,48 @@ class Chosen:
         return None if self.arguments is None else {"name": self.name, "kwargs": self.arguments}
 
 
-def load_data(
-    settings: DataSettings, *, default: str = DEFAULT_DATA, split_seed: int | None = None
-) -> tuple[Data, str]:
-    """The data that were asked for (or else `default`), and what they are called on a command line.
+def load_data(settings: DataSettings, *, made_with: Origin | None = None) -> tuple[Data, str]:
+    """The data that were asked for, or else those of `made_with` or the digits, and their name on a command line.
 
-    The run's seed draws the validation split, unless `split_seed` says that a teacher was trained on another one.
+    The run's seed draws the validation split, unless `made_with` says how a teacher's or student's was drawn: under
+    another one, images that it was trained on would count as validation.
     """
-    source = settings.data or default
+    source = settings.data or (made_with.source if made_with else None) or DEFAULT_DATA
     in_reach()
-    seed = settings.seed if split_seed is None else split_seed
-    return load(source, data_dir=settings.data_dir, seed=seed), source
+    if made_with is None:
+        return load(source, data_dir=settings.data_dir, seed=settings.seed), source
+    return load(source, data_dir=settings.data_dir, seed=made_with.seed, validation=made_with.validation), source
+
+
+def origin_of(folder: Path, settings: NetworkSettings) -> Origin | None:
+    """How to load the data that a student folder was made with; None where only --teacher can say it.
+
+    Raises:
+        ConfigError: the data are not built in, and neither --data nor --teacher names them.
+        ArtefactError: the card is missing or damaged.
+    """
+    card = read_student_card(folder)
+    named = str(card.figures.get("data", ""))  # all that earlier versions wrote of the data
+    made = card.data or MadeWith(named, fingerprint="", source=named)
+    if settings.data is None and made.source not in DATA:
+        if settings.teacher is not None:
+            return None
+        known_as = f" ({made.source or made.name})" if made.source or made.name else ""
+        raise ConfigError(
+            f"{folder} was made with data that are not built in{known_as}: say --data PATH, or --data module:function"
+        )
+    seed = settings.seed if made.seed is None else made.seed
+    return Origin(made.source, seed, VALIDATION if made.validation is None else made.validation)
+
+
+def note_other_data(folder: Path, data: Data, fingerprint: str) -> None:
+    """Says so where `data` are not those of the folder, whose fingerprint is given ("" where it is not known)."""
+    risk = "validation may hold images that it was trained on"
+    if not fingerprint:
+        say(f"note: {folder} does not say which split it was made with; {risk}")
+    elif data.fingerprint != fingerprint:
+        found = f"fingerprint {data.fingerprint}, there {fingerprint}"
+        say(f"note: {data.name} as loaded here is not what {folder} was made with ({found}); {risk}")
 
 
 def untrained(name: str, arguments: dict[str, Any], data: Data, seed: int) -> tuple[nn.Module, dict[str, Any] | None]:
@@ -70,20 +102,22 @@ def untrained(name: str, arguments: dict[str, Any], data: Data, seed: int) -> tu
         raise ConfigError(f"cannot build {name}: {error}") from None
 
 
-def chosen(settings: NetworkSettings) -> Chosen | None:
+def chosen(settings: NetworkSettings, *, made_with: Origin | None = None) -> Chosen | None:
     """The trained network of `--teacher`, or of `--network` with its weights; None where neither was given.
+
+    Its data are those that were asked for, or else those of `made_with`, of the teacher's folder, or the digits.
 
     Raises:
         ConfigError: contradicting settings, an unknown name, or no weights for a built-in network.
         ArtefactError: weights that are missing, damaged or of another network.
     """
     if settings.teacher is not None:
-        return _from_folder(settings, settings.teacher)
+        return _from_folder(settings, settings.teacher, made_with)
     if settings.network is None:
         if settings.weights is not None:
             raise ConfigError(f"--weights {settings.weights} needs --network: the network that they are of")
         return None
-    data, source = load_data(settings)
+    data, source = load_data(settings, made_with=made_with)
     network, arguments = untrained(settings.network, settings.network_args, data, settings.seed)
     if settings.weights is not None:
         load_weights(network, settings.weights)
@@ -95,14 +129,12 @@ def chosen(settings: NetworkSettings) -> Chosen | None:
     return Chosen(network.eval(), settings.network, arguments, data, source)
 
 
-def _from_folder(settings: NetworkSettings, folder: Path) -> Chosen:
+def _from_folder(settings: NetworkSettings, folder: Path, made_with: Origin | None) -> Chosen:
     if settings.network is not None or settings.weights is not None or settings.network_args:
         raise ConfigError("--teacher names a network with its weights: leave out --network, --network-arg, --weights")
     card = read_card(folder)
-    # The teacher's own split: under another one, images that it was trained on would count as validation.
-    data, source = load_data(settings, default=card.data, split_seed=card.seed)
-    if source == card.data and data.fingerprint != card.data_fingerprint:
-        say(f"note: {source} is not what {folder} was trained on; validation may hold images that the teacher has seen")
+    data, source = load_data(settings, made_with=made_with or card.origin)
+    note_other_data(folder, data, card.data_fingerprint)
     built = None if card.built_in else own_network(card.name, card.arguments)
     network, card = load_teacher(folder, built)
     return Chosen(network, card.name, card.arguments if card.built_in else None, data, source)
@@ -114,28 +146,15 @@ def own_network(name: str, arguments: dict[str, Any]) -> nn.Module:
     Raises:
         ConfigError: no such module or function, or it does not return a torch.nn.Module.
     """
-    network = _function(name)(**arguments)
+    in_reach()
+    try:
+        make = resolve(name)
+    except DataError as error:
+        raise ConfigError(f"--network {error}") from None
+    network = make(**arguments)
     if not isinstance(network, nn.Module):
         raise ConfigError(f"--network {name} returned a {type(network).__name__}, expected a torch.nn.Module")
     return network
-
-
-def _function(name: str) -> Callable[..., Any]:
-    module_name, _, function_name = name.partition(":")
-    in_reach()
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"--network {name}: {error}; looked in {Path.cwd()} and the installed packages. Expected MODULE:FUNCTION, "
-            "e.g. mynet:build for a function build() in mynet.py"
-        ) from None
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise ConfigError(f"--network {name}: {module_name} has no function {function_name!r}; it has {names}")
-    made: Callable[..., Any] = function
-    return made
 
 
 def in_reach() -> None:

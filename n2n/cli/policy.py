@@ -9,12 +9,13 @@ import typer
 
 from n2n.cli import options
 from n2n.cli.door import Outcome, run
+from n2n.cli.strict import Command, Group
 from n2n.policies.files import Policy, load_policies
 
-app = typer.Typer(no_args_is_help=True, help="Look at saved policies.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Look at saved policies.")
 
 
-@app.command("show")
+@app.command("show", cls=Command)
 def command(
     path: Annotated[Path, typer.Argument(help="A policy folder, a run's policies folder, or a run.")],
     as_json: options.Json = False,

@@ -60,6 +60,9 @@ def command(
         list[float] | None, typer.Option("--factor", help="A width factor of shrinkage; repeat, ascending to 1.0.")
     ] = None,
     round_to: Annotated[int | None, typer.Option("--round-to", help="Widths are multiples of this.")] = None,
+    kernels: Annotated[
+        bool | None, typer.Option("--kernels/--no-kernels", help="Whether kernels shrink too. [default: no-kernels]")
+    ] = None,
     rollouts: Annotated[int | None, typer.Option("--rollouts", help="Students per policy update. [default: 5]")] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", help="Distillation steps to judge a student. [default: 100]")

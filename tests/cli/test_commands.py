@@ -48,12 +48,15 @@ def test_json_is_all_that_a_search_prints(n2n: Run, said: Said, teacher: Path, t
     assert record["students"][0]["figures"]["parameters"] <= 3466
 
 
-def test_a_budget_that_no_judged_student_meets_is_exit_code_3(n2n: Run, teacher: Path, tmp_path: Path) -> None:
+def test_a_budget_that_no_judged_student_meets_is_exit_code_3(n2n: Run, tmp_path: Path) -> None:
+    sizes = ("--network-arg", "hidden=[16, 16, 16]", "--batch-size", "32")
+    assert n2n("train-teacher", "mlp", *sizes, "--epochs", 2, "--out", tmp_path / "t").exit_code == 0
     limits = ("--evaluations", 1, "--rollouts", 1, "--steps", 1, "--final-epochs", 0.1)
-    flags = ("--max-latency-ms", 1e-9, "--no-removal", "--out", tmp_path / "r")
-    result = n2n("search", "--teacher", teacher, *flags, *limits)
-    assert result.exit_code == 3
-    assert "budget missed" in result.stdout
+    # The budget asks for both removals, and the one student that is judged has only one: this seed draws it.
+    flags = ("--agent", "random", "--seed", 1, "--no-shrinkage", "--max-params", 1300, "--out", tmp_path / "r")
+    result = n2n("search", "--teacher", tmp_path / "t", *flags, *limits)
+    assert result.exit_code == 3, result.stderr
+    assert "budget missed: 1,482 parameters, 1,300 allowed" in result.stdout
 
 
 def test_an_impossible_budget_is_refused_with_the_feasible_range(n2n: Run, teacher: Path, tmp_path: Path) -> None:
@@ -88,6 +91,78 @@ def test_distill_writes_a_new_student(n2n: Run, teacher: Path, run: Path, tmp_pa
     assert (new / "architecture.json").read_text() == (old / "architecture.json").read_text()
     assert (new / "model.safetensors").read_bytes() != before
     load_student(new)
+
+
+@pytest.fixture(scope="module")
+def other_split(n2n: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose validation split is not the one of seed 0."""
+    folder = tmp_path_factory.mktemp("split")
+    sizes = ("--network-arg", "hidden=[32, 32]", "--batch-size", "32")
+    trained = n2n("train-teacher", "mlp", *sizes, "--epochs", "2", "--seed", 7, "--out", folder / "teacher")
+    assert trained.exit_code == 0, trained.stderr
+    limits = ("--evaluations", 1, "--rollouts", 1, "--steps", 2, "--final-epochs", 1, "--no-removal")
+    found = n2n("search", "--teacher", folder / "teacher", "--out", folder / "run", *limits)
+    assert found.exit_code == 0, found.stderr
+    return folder
+
+
+def test_a_student_is_measured_on_the_split_that_it_was_made_with(n2n: Run, said: Said, other_split: Path) -> None:
+    student = other_split / "run" / "students" / "1"
+    result = n2n("evaluate", student, "--json")
+    assert "note:" not in result.stderr
+    data = load("digits", seed=7)
+    expected, _ = accuracy(load_student(student), data.validation, mean=data.training.mean, std=data.training.std)
+    seed_0 = load("digits")
+    elsewhere, _ = accuracy(load_student(student), seed_0.validation, mean=data.training.mean, std=data.training.std)
+    assert said(result)["validation_accuracy"] == pytest.approx(expected)
+    assert expected != elsewhere
+
+
+def test_a_student_on_other_images_than_its_own_is_noted(
+    n2n: Run, other_split: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "from n2n.data import load\n\ndef build(seed):\n    return load('digits', seed=seed + 1)\n"
+    (tmp_path / "own_cli_images.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    result = n2n("evaluate", other_split / "run" / "students" / "1", "--data", "own_cli_images:build")
+    assert result.exit_code == 0, result.stderr
+    assert (
+        f"fingerprint {load('digits', seed=8).fingerprint}, there {load('digits', seed=7).fingerprint}" in result.stderr
+    )
+
+
+def test_a_student_of_data_that_are_not_built_in_asks_for_them(
+    n2n: Run, said: Said, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "from n2n.data import load\n\ndef images(seed):\n    return load('digits', seed=seed)\n"
+    (tmp_path / "own_cli_data.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    limits = ("--evaluations", 1, "--rollouts", 1, "--steps", 2, "--final-epochs", 0.2, "--no-removal")
+    flags = ("--data", "own_cli_data:images")
+    found = n2n("search", "--teacher", teacher, *flags, "--out", "r", *limits)
+    assert found.exit_code == 0, found.stderr
+    refused = n2n("evaluate", "r/students/1")
+    assert refused.exit_code == 2
+    assert "data that are not built in (own_cli_data:images): say --data" in refused.stderr
+    assert n2n("distill", "r/students/1", "--network", "mlp", "--out", "s").exit_code == 2
+    named = n2n("evaluate", "r/students/1", *flags)
+    assert named.exit_code == 0
+    assert "note:" not in named.stderr
+
+
+def test_distilling_from_a_teacher_at_chance_level_is_warned_of(
+    n2n: Run, run: Path, teacher: Path, tmp_path: Path
+) -> None:
+    guessing = tmp_path / "guessing"
+    shutil.copytree(teacher, guessing)
+    tensors = load_file(guessing / "model.safetensors")
+    save_file({name: value.mul(0) for name, value in tensors.items()}, guessing / "model.safetensors")
+    flags = ("--teacher", guessing, "--epochs", 0.1, "--out", tmp_path / "s")
+    result = n2n("distill", run / "students" / "1", *flags)
+    assert result.exit_code == 0, result.stderr
+    assert "warning: teacher 'mlp' is at chance level" in result.stderr
 
 
 def test_report_is_written_again_from_the_folder(n2n: Run, said: Said, run: Path, tmp_path: Path) -> None:
@@ -135,7 +210,7 @@ def test_the_users_own_network_comes_with_a_weights_file(
         (("search", "--out", "r", "--network", "resnet-20"), "unknown network 'resnet-20' (did you mean 'resnet20'?)"),
         (("search", "--out", "r", "--network", "resnet20"), "has no weights yet"),
         (("search", "--out", "r", "--network", "nowhere_at_all:build"), "No module named 'nowhere_at_all'"),
-        (("search", "--out", "r", "--network", "json:lods"), "json has no function 'lods'"),
+        (("search", "--out", "r", "--network", "json:lods"), "module 'json' has no function 'lods'"),
         (("search", "--out", "r", "--network", "json:dumps", "--network-arg", "obj=1"), "returned a str"),
         (("search", "--out", "r", "--weights", "w.safetensors"), "needs --network"),
         (("search", "--out", "r", "--agent", "sarsa"), "unknown agent 'sarsa'; valid: reinforce"),
@@ -146,6 +221,9 @@ def test_the_users_own_network_comes_with_a_weights_file(
         (("distill", "nowhere", "--out", "s"), "needs the teacher"),
         (("report", "nowhere"), "is no run folder"),
         (("policy", "show", "nowhere"), "holds no policy"),
+        (("policy", "show", "--bogus"), "unknown flag --bogus; n2n policy show has: --help, --json"),
+        (("policy", "bogus"), "unknown command 'bogus'; the commands of n2n policy are: show"),
+        (("evaluate", "nowhere", "--device", "mps"), "device 'mps': this PyTorch sees no mps device"),
     ],
 )
 def test_bad_usage_is_exit_code_2_and_one_clean_paragraph(

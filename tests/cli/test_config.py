@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
 
+import n2n
 from n2n.agents import AGENTS
 from n2n.cli.config import ConfigError, EvaluateSettings, SearchSettings, assignments, known, settings
+from n2n.cli.search import arguments
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -43,6 +46,9 @@ def test_an_unknown_key_of_the_file_is_refused_with_the_valid_ones(tmp_path: Pat
         ('agent = "reinforced"', "unknown agent 'reinforced' .*did you mean 'reinforce'"),
         ('objective = "kl"', "unknown objective 'kl'.*logit_mse"),
         ('device = "gpu"', "unknown device 'gpu'.*cpu"),
+        ('device = "mps"', "device 'mps': this PyTorch sees no mps device; use --device cpu"),
+        ('device = "cuda:99"', "device 'cuda:99': this PyTorch sees"),
+        ('device = "cuda:x"', "device 'cuda:x': expected auto, cpu"),
         ("evaluations =", "is not TOML"),
     ],
 )
@@ -59,6 +65,13 @@ def test_a_bad_flag_is_named_as_a_flag() -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml: No such file"):
         settings(EvaluateSettings, tmp_path / "none.toml", {})
+
+
+@pytest.mark.parametrize(("key", "value"), [("kernels", True), ("kernels", False)])
+def test_what_the_search_takes_as_it_is(key: str, value: bool) -> None:
+    made = settings(SearchSettings, None, {key: value})
+    assert arguments(made)[key] is value
+    assert set(arguments(made)) <= set(inspect.signature(n2n.search).parameters)
 
 
 def test_every_agent_is_a_valid_name() -> None:
