@@ -132,7 +132,8 @@ def run_stage(
             stopped = meter.reached(reserve(judge.seconds / max(1, meter.evaluations)))
     except KeyboardInterrupt:
         stopped = "interrupted"
-        if book.enter():
+        book.enter()
+        if book.batch:  # judged, and perhaps learned from, but not drawn yet
             book.draw({})
     display.note(
         f"{name}: {meter.evaluations} students judged, {meter.hits} repeats, {meter.seconds:.1f} s, "
@@ -166,11 +167,11 @@ class _Book:
     records: list[Record] = field(default_factory=list)
     batch: list[Record] = field(default_factory=list)
 
-    def enter(self) -> bool:
-        """Stores what was judged and is not stored yet; whether there was anything."""
+    def enter(self) -> None:
+        """Stores what was judged and is not stored yet."""
         pending, iteration = self.judge.pending, self.meter.batches
         if not pending:
-            return False
+            return
         self.batch = [Record(self.name, iteration, self.reward(one, iteration), known, one) for one, known in pending]
         self.store.add(self.batch)
         self.judge.pending = []
@@ -178,7 +179,6 @@ class _Book:
         hits = sum(known for _, known in pending)
         refused = sum(one.status is Status.INVALID for one, known in pending if not known)
         self.meter.spend(judged=len(pending) - hits - refused, hits=hits)  # a refusal costs nothing: it is not counted
-        return True
 
     def check(self) -> None:
         """Stops a stage in which nothing works: a cause that all students share must not pass for low rewards.
@@ -197,6 +197,7 @@ class _Book:
     def draw(self, stats: Mapping[str, float]) -> None:
         """Appends the last batch to the learning curve, with what the agent says of its update."""
         _append(self.curve, _curve_row(self.name, self.batch, self.records, self.meter, stats))
+        self.batch = []
 
 
 def _iterate(space: SearchSpace, book: _Book, agent: Agent, students: int) -> Mapping[str, float]:

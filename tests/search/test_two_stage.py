@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from n2n.agents import AGENTS
-from n2n.agents.base import Agent
+from n2n.agents.base import Agent, Stats, Trajectory
 from n2n.evaluate.base import Evaluate, Evaluation, Status, not_ok
 from n2n.evaluate.cached import cached
 from n2n.evaluate.fake import fake
@@ -57,6 +57,7 @@ def run(
     judge: Callable[[SearchSpace], Evaluate] | None = None,
     clock: Callable[[float], float] = lambda mean: 0.0,
     spent: float = 0.0,
+    wrap: Callable[[Agent], Agent] = lambda agent: agent,
     **changed: Any,
 ) -> Found:
     options = SearchOptions(**{"evaluations": 12, "rollouts": 3, "agent": "random", **changed})
@@ -66,7 +67,7 @@ def run(
         yield cached(fake(space, half)) if judge is None else judge(space)
 
     def make_agent(stage: str, space: SearchSpace) -> Agent:
-        return AGENTS[options.agent](len(FEATURES), space.num_actions, space.num_decisions, seed=options.seed)
+        return wrap(AGENTS[options.agent](len(FEATURES), space.num_actions, space.num_decisions, seed=options.seed))
 
     reward = make_reward(teacher_accuracy=0.5, teacher_parameters=toy(decisions=4).teacher_cost.parameters)
     return two_stage(
@@ -181,6 +182,24 @@ def test_an_interrupt_keeps_the_students_that_were_judged_before_it(tmp_path: Pa
     assert tuple(stored) == found.records
     assert len({one.evaluation.fingerprint for one in stored}) == found.evaluations == 2
     assert [row["evaluations"] for row in read_csv(tmp_path / "learning_curve.csv")] == ["2"]
+
+
+class Hesitant:
+    """Draws like its inner agent and is interrupted in the middle of its first update."""
+
+    def __init__(self, inner: Agent) -> None:
+        self.reset, self.act, self.state, self.load = inner.reset, inner.act, inner.state, inner.load
+
+    def learn(self, trajectory: Trajectory) -> Stats:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_of_the_update_keeps_the_batch(tmp_path: Path) -> None:
+    found = run(tmp_path, ToySpaces(), wrap=Hesitant)
+    assert found.stopped == "interrupted"
+    assert tuple(read_records(tmp_path)) == found.records
+    assert len(found.records) == 3
+    assert len(read_csv(tmp_path / "learning_curve.csv")) == 1
 
 
 def failing(reason: Callable[[int], str]) -> Callable[[SearchSpace], Evaluate]:
