@@ -27,7 +27,7 @@ from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluate, Evaluation
 from n2n.evaluate.cached import cached
 from n2n.evaluate.distillation import distillation
-from n2n.evaluate.ray_pool import ray_pool
+from n2n.evaluate.ray_pool import ray_pool, ray_running
 from n2n.policies import Policy, PolicyError, PolicyMeta, load_policies, save_policy
 from n2n.report import write_report
 from n2n.reward import Budget, Reward, make_reward
@@ -189,7 +189,10 @@ def search(
         deadline=deadline,
     )
     claim_folder(Path(out), force=force)
-    with Logged(display(progress), Path(out) / "run.log") as shown:
+    with (
+        Logged(display(progress), Path(out) / "run.log") as shown,
+        ray_running(workers if make_evaluate is None else 0),  # once for all stages
+    ):
         return job.run(Path(out), shown, job.distilling if make_evaluate is None else partial(_plain, make_evaluate))
 
 
@@ -306,7 +309,8 @@ class _Job:
         if options.workers == 0:
             yield cached(judge, one_by_one=True)
             return
-        with ray_pool(partial(_same, judge), workers=options.workers, space=space) as pool:
+        workers = options.workers
+        with ray_pool(partial(_same, judge), workers=workers, space=space, prepare=judge.prepare) as pool:
             yield cached(pool)
 
     def _reward(self, budget: Budget) -> Reward:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -122,6 +122,23 @@ def train_teacher(
     )
 
 
+def prepare_views(training: TrainingData, recipe: Recipe, teacher: Teacher, subset: Tensor | None = None) -> None:
+    """Has the teacher look at every view that `fit` will show by this recipe, so that its outputs are there already."""
+    if _draws_anew(training, recipe):
+        return
+    examples = len(training.train) if subset is None else len(subset)
+    steps_each = examples // min(recipe.batch_size, examples)
+    epochs = max(1, math.ceil(total_steps(recipe, examples) / steps_each))
+    for index in range(min(epochs, max(1, recipe.views))):
+        teacher.view(training, subset, index, augmented=recipe.augment)
+
+
+def _draws_anew(training: TrainingData, recipe: Recipe) -> bool:
+    """Whether every batch is augmented anew, so that no teacher output can be kept."""
+    policy = training.augmentation
+    return recipe.augment and recipe.views == 0 and bool(policy.pad or policy.flip)
+
+
 @dataclass(frozen=True)
 class _Loop:
     network: nn.Module
@@ -194,11 +211,9 @@ class _Loop:
 
     @property
     def _fresh(self) -> bool:
-        """Whether every batch is augmented anew, so that no teacher output can be kept."""
-        policy = self.training.augmentation
-        if not self.recipe.augment or not (policy.pad or policy.flip):
-            return False
-        return self.recipe.views == 0 or self.teacher is None
+        """Whether every batch is augmented anew; without a teacher there is nothing that could be kept."""
+        recipe = self.recipe if self.teacher is not None else replace(self.recipe, views=0)
+        return _draws_anew(self.training, recipe)
 
     def _view(self, epoch: int) -> View:
         if self.teacher is None or self._fresh:

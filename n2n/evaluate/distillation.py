@@ -14,7 +14,7 @@ from torch import Tensor
 from n2n.data.base import Split, TrainingData
 from n2n.data.prepare import example_inputs
 from n2n.distill.accuracy import accuracy
-from n2n.distill.fit import fit
+from n2n.distill.fit import fit, prepare_views
 from n2n.distill.recipe import Recipe, quick_recipe, total_steps
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, Status, evaluation_seed, not_ok
@@ -62,6 +62,10 @@ class Distillation:
     def __call__(self, students: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation each, in the same order, failures included."""
         return [self._judge(student) for student in students]
+
+    def prepare(self) -> None:
+        """Has the teacher look at all views that students are distilled on: once here, instead of in every worker."""
+        prepare_views(self.training, self.recipe, self.teacher, self.subset)
 
     def _judge(self, student: Architecture) -> Evaluation:
         start = time.monotonic()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self, final
 
@@ -25,30 +26,64 @@ class _Worker:
         return self._evaluate([student])[0]
 
 
+@contextmanager
+def ray_running(workers: int) -> Iterator[None]:
+    """A local Ray for that many workers, shared by all pools inside; nothing for 0 workers, or where Ray runs already.
+
+    Starting Ray takes seconds, so whoever opens several pools in a row wraps them in this.
+    """
+    if workers == 0:
+        yield
+        return
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
 @final
 class RayPool:
     """See `ray_pool`. `close()` ends the workers (and Ray, where the pool started it)."""
 
     def __init__(
-        self, make_evaluate: Callable[[], Evaluate], workers: int, threads: int, space: SearchSpace | None
+        self,
+        make_evaluate: Callable[[], Evaluate],
+        workers: int,
+        threads: int,
+        space: SearchSpace | None,
+        prepare: Callable[[], None] | None,
     ) -> None:
+        self._make_evaluate, self._count, self._threads = make_evaluate, workers, threads
+        self._space, self._prepare = space, prepare
+        self._opened = ExitStack()
+        self._workers: list[Any] = []
+
+    def _start(self) -> None:
+        """Starts the workers, within the first judgement, as an evaluator in this process does what it does once."""
         import ray
 
-        self._space = space
-        self._owns_ray = not ray.is_initialized()
-        if self._owns_ray:
-            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        self._opened.enter_context(ray_running(self._count))
+        if self._prepare is not None:
+            self._prepare()
         # A worker that the system killed is replaced below; the student that killed it is not tried again.
         self._actor: Any = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
-        self._arguments = (ray.put(make_evaluate), threads)
-        self._workers: list[Any] = [self._actor.remote(*self._arguments) for _ in range(workers)]
+        self._arguments = (ray.put(self._make_evaluate), self._threads)
+        self._workers = [self._actor.remote(*self._arguments) for _ in range(self._count)]
 
     def __call__(self, students: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation each, in the same order; every worker takes the next student as soon as it is free."""
         import ray
 
+        if not self._workers:
+            self._start()
         waiting = list(enumerate(students))[::-1]
         running: dict[Any, tuple[int, Any]] = {}
         results: dict[int, Evaluation] = {}
@@ -87,14 +122,14 @@ class RayPool:
         return evaluation
 
     def close(self) -> None:
-        """Ends the workers; the pool cannot be used afterwards."""
-        import ray
+        """Ends the workers; a pool that is used again starts new ones."""
+        if self._workers:
+            import ray
 
-        for worker in self._workers:
-            ray.kill(worker)
+            for worker in self._workers:
+                ray.kill(worker)
         self._workers = []
-        if self._owns_ray:
-            ray.shutdown()
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self
@@ -111,6 +146,7 @@ def ray_pool(
     workers: int,
     threads: int | None = None,
     space: SearchSpace | None = None,
+    prepare: Callable[[], None] | None = None,
 ) -> RayPool:
     """Spreads every batch over `workers` local processes, each with an evaluator of its own.
 
@@ -122,6 +158,7 @@ def ray_pool(
         workers: number of processes.
         threads: of torch in each; the machine's cores over `workers` by default.
         space: the students' space; with it a student whose worker was killed is recorded as FAILED.
+        prepare: called once in this process before the workers start, so that what it computes travels to them.
 
     Raises:
         ValueError: fewer than one worker or thread.
@@ -129,4 +166,4 @@ def ray_pool(
     each = max(1, (os.cpu_count() or 1) // max(1, workers)) if threads is None else threads
     if workers < 1 or each < 1:
         raise ValueError(f"ray_pool needs one worker and one thread at least; got workers={workers}, threads={each}")
-    return RayPool(make_evaluate, workers, each, space)
+    return RayPool(make_evaluate, workers, each, space, prepare)
