@@ -116,7 +116,7 @@ class LayerRemoval(TeacherSpace):
                 kind=layer.kind,
                 status="removable" if not self._reasons[layer.name] else "frozen",
                 group=group_of.get(layer.name, ""),
-                reason=f"{self._reasons[layer.name]} ({layer.line})" if self._reasons[layer.name] else "",
+                reason=layer.because(self._reasons[layer.name]),
                 parameters=layer.parameters,
                 macs=layer.macs,
             )

@@ -226,7 +226,7 @@ class LayerShrinkage(TeacherSpace):
                     kind=layer.kind,
                     status="frozen" if reason else "shrinkable",
                     group=group,
-                    reason=f"{reason} ({layer.line})" if reason else "",
+                    reason=layer.because(reason),
                     parameters=layer.parameters,
                     macs=layer.macs,
                 )

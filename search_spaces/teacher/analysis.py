@@ -53,6 +53,10 @@ class Layer:
     reason: str
     resizable: bool
 
+    def because(self, reason: str) -> str:
+        """A reason with the source line that called the layer, where it is known."""
+        return f"{reason} ({self.line})" if reason and self.line else reason
+
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one example."""
@@ -163,7 +167,7 @@ def _layer(name: str, nodes: tuple[Node, ...], graph: nx.DiGraph, network: nn.Mo
         parameters=sum(parameter.numel() for parameter in module.parameters(recurse=False)),
         line=node.line,
         reason=_why_kept(calls, nodes, graph, before),
-        resizable=_resizable(module),
+        resizable=node.op == "conv" and _resizable(module),
     )
 
 
