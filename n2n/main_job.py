@@ -189,10 +189,7 @@ def search(
         deadline=deadline,
     )
     claim_folder(Path(out), force=force)
-    with (
-        Logged(display(progress), Path(out) / "run.log") as shown,
-        ray_running(workers if make_evaluate is None else 0),  # once for all stages
-    ):
+    with Logged(display(progress), Path(out) / "run.log") as shown, ray_running(0 if make_evaluate else workers):
         return job.run(Path(out), shown, job.distilling if make_evaluate is None else partial(_plain, make_evaluate))
 
 
@@ -309,8 +306,7 @@ class _Job:
         if options.workers == 0:
             yield cached(judge, one_by_one=True)
             return
-        workers = options.workers
-        with ray_pool(partial(_same, judge), workers=workers, space=space, prepare=judge.prepare) as pool:
+        with ray_pool(partial(_same, judge), workers=options.workers, space=space, prepare=judge.prepare) as pool:
             yield cached(pool)
 
     def _reward(self, budget: Budget) -> Reward:

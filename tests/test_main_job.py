@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from n2n.main_job import SearchResult
 from n2n.policies import PolicyError, PolicyMeta, save_policy
 from n2n.report import write_report
 from n2n.search.errors import ArtefactError, ChanceLevelWarning, SearchError
-from n2n.search.files import read_csv, read_json
+from n2n.search.files import read_json
 from n2n.search.store import read_records
 from search_spaces.base import FEATURES, Architecture, SearchSpace
 
@@ -48,6 +49,10 @@ SMALL: dict[str, Any] = {
     "factors": (0.25, 0.5, 1.0),
     "progress": False,
 }
+
+
+def csv_rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +105,7 @@ def test_the_run_folder_is_whole(run: SearchResult) -> None:
     judged = [one for one in records if not one.cached and one.evaluation.status is not Status.INVALID]
     assert 4 <= run.evaluations == len(judged) <= 8
     assert {one.stage for one in records} == {"removal", "shrinkage"}
-    front = read_csv(run.out / "front.csv")
+    front = csv_rows(run.out / "front.csv")
     assert [row["fingerprint"] for row in front if row["on_parameters"] == "1"] == [e.fingerprint for e in run.front]
 
 

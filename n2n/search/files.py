@@ -160,15 +160,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Reads the rows of a CSV file with a header. Raises `ArtefactError` where there is none."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    except FileNotFoundError as error:
-        raise ArtefactError(f"{path} is missing; is {path.parent} the right folder?") from error
-
-
 def claim_folder(out: Path, *, force: bool) -> None:
     """Makes the run folder; a folder that holds something is refused unless `force`.
 

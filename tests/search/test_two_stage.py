@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,6 @@ from n2n.evaluate.cached import cached
 from n2n.evaluate.fake import fake
 from n2n.reward import Budget, make_reward
 from n2n.search.errors import SearchError
-from n2n.search.files import read_csv
 from n2n.search.options import SearchOptions
 from n2n.search.progress import Silent
 from n2n.search.store import read_records
@@ -44,6 +44,10 @@ class ToySpaces:
         if self.refuse(start):
             raise SpaceError("no student has so few parameters")
         return toy(decisions=4, actions=4)
+
+
+def csv_rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
 
 
 def half(student: Architecture) -> float:
@@ -97,7 +101,7 @@ def test_both_stages_are_judged_stored_and_counted(tmp_path: Path) -> None:
         prints = [one.evaluation.fingerprint for one in fresh if one.stage == stage]
         assert len(prints) == len(set(prints)) == 6
     assert len(stored) - len(fresh) == found.hits
-    rows = read_csv(tmp_path / "learning_curve.csv")
+    rows = csv_rows(tmp_path / "learning_curve.csv")
     assert int(rows[-1]["evaluations"]) == 6
     assert float(rows[0]["max_reward"]) == pytest.approx(max(one.reward for one in stored[:3]), rel=1e-5)
     assert 0 <= found.overhead <= 1
@@ -181,7 +185,7 @@ def test_an_interrupt_keeps_the_students_that_were_judged_before_it(tmp_path: Pa
     stored = read_records(tmp_path)
     assert tuple(stored) == found.records
     assert len({one.evaluation.fingerprint for one in stored}) == found.evaluations == 2
-    assert [row["evaluations"] for row in read_csv(tmp_path / "learning_curve.csv")] == ["2"]
+    assert [row["evaluations"] for row in csv_rows(tmp_path / "learning_curve.csv")] == ["2"]
 
 
 class Hesitant:
@@ -199,7 +203,7 @@ def test_an_interrupt_of_the_update_keeps_the_batch(tmp_path: Path) -> None:
     assert found.stopped == "interrupted"
     assert tuple(read_records(tmp_path)) == found.records
     assert len(found.records) == 3
-    assert len(read_csv(tmp_path / "learning_curve.csv")) == 1
+    assert len(csv_rows(tmp_path / "learning_curve.csv")) == 1
 
 
 def failing(reason: Callable[[int], str]) -> Callable[[SearchSpace], Evaluate]:
