@@ -4,7 +4,7 @@
 imported by their full names, as in `from n2n.search.store import read_records`.
 """
 
-from n2n.main_job import SearchResult
+from n2n.job import SearchResult
 from n2n.main_job import search as search
 from n2n.policies import load_policy
 from n2n.search.artefacts import load_student, save_student

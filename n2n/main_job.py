@@ -1,16 +1,13 @@
 """The main job in one call: a trained teacher in; smaller distilled students, a learned policy and a report out.
 
-This module only composes the rooms: it checks what it is given, runs the search loop of `n2n.search.two_stage`,
+This module only composes the rooms: `n2n.job` checks what it is given, runs the search loop of `n2n.search.two_stage`,
 finishes the chosen students, and writes the run folder.
 """
 
 from __future__ import annotations
 
-import copy
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,67 +16,17 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from n2n.agents import AGENTS
-from n2n.agents.base import Agent
 from n2n.data import Data, from_dataset, load
 from n2n.data import example_inputs as examples_of
-from n2n.distill.recipe import full_epochs, full_recipe, quick_recipe, total_steps
-from n2n.distill.teacher import Teacher
-from n2n.evaluate.base import Evaluate, Evaluation
-from n2n.evaluate.cached import cached
-from n2n.evaluate.distillation import distillation
-from n2n.evaluate.ray_pool import ray_pool, ray_running
-from n2n.policies import Policy, PolicyError, PolicyMeta, load_policies, save_policy
-from n2n.report import write_report
-from n2n.reward import Budget, Reward, make_reward
+from n2n.distill.recipe import full_epochs
+from n2n.evaluate.ray_pool import ray_running
+from n2n.job import Job, MakeEvaluate, SearchResult, plain
+from n2n.policies import load_policies
 from n2n.search.artefacts import TeacherName
-from n2n.search.checks import budget_of, check_network, check_students, check_teacher_name, warn_of_chance
-from n2n.search.conclude import Finish, Persistence, StudentResult, conclude, write_front
-from n2n.search.environment import environment
 from n2n.search.errors import SearchError
-from n2n.search.files import claim_folder, write_json
-from n2n.search.finish import Figures, choose, measure
+from n2n.search.files import claim_folder
 from n2n.search.options import DEFAULT_FACTORS, BudgetValue, Granularity, SearchOptions
-from n2n.search.progress import Display, Logged, display
-from n2n.search.spaces import TeacherSpaces, check_budget, gradients, reach
-from n2n.search.stage import StageResult
-from n2n.search.store import first_judgements
-from n2n.search.summary import config_json, remarks, result_json
-from n2n.search.two_stage import Found, Rewards, two_stage
-from search_spaces.base import FEATURES, Cost, SearchSpace, SpaceError
-
-KEEP_BIAS = 2.2
-"""The removal policy starts by keeping nine layers of ten: without half of its layers no teacher is worth a try."""
-QUICK_VALIDATION = 2000
-"""Validation images that a student is judged on in the search; a finished student is measured on all of them."""
-
-MakeEvaluate = Callable[[SearchSpace], Evaluate]
-OpenJudge = Callable[[SearchSpace], AbstractContextManager[Evaluate]]
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What a search leaves behind; all of it is also in the folder `out`.
-
-    `front` is the Pareto front of quick accuracies over parameters, cheapest first; `students` are finished, best
-    reward first; `stopped` names the limit that ended the loop, or "interrupted"; `overhead` is the share of the loop's
-    wall time that was not evaluation.
-    """
-
-    out: Path
-    front: tuple[Evaluation, ...]
-    students: tuple[StudentResult, ...]
-    teacher: Figures
-    stopped: str
-    evaluations: int
-    hits: int
-    seconds: float
-    overhead: float
-    notes: tuple[str, ...] = ()
-
-    @property
-    def meets_budget(self) -> bool:
-        """Whether there is a finished student, and the best one misses no budget."""
-        return bool(self.students) and self.students[0].meets_budget
+from n2n.search.progress import Logged, display
 
 
 def search(
@@ -179,7 +126,7 @@ def search(
     )
     if agent not in AGENTS:
         raise SearchError(f"agent={agent!r} does not exist; choose one of {', '.join(AGENTS)}")
-    job = _Job.prepare(
+    job = Job.prepare(
         network,
         examples_of(data) if example_inputs is None else example_inputs,
         data,
@@ -190,187 +137,7 @@ def search(
     )
     claim_folder(Path(out), force=force)
     with Logged(display(progress), Path(out) / "run.log") as shown, ray_running(0 if make_evaluate else workers):
-        return job.run(Path(out), shown, job.distilling if make_evaluate is None else partial(_plain, make_evaluate))
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A search that passed its checks."""
-
-    finish: Finish
-    spaces: TeacherSpaces
-    budget: Budget
-    policies: Mapping[str, Policy]
-
-    @classmethod
-    def prepare(
-        cls,
-        network: nn.Module,
-        example: Tensor,
-        data: Data,
-        options: SearchOptions,
-        teacher_name: TeacherName | None,
-        *,
-        policies: Mapping[str, Policy],
-        deadline: float | None,
-    ) -> _Job:
-        """Everything that can be refused is refused here, before a file is written or a student judged."""
-        check_network(network, example, data.training)
-        check_teacher_name(teacher_name, network)
-        network, example = copy.deepcopy(network).to(options.device), example.to(options.device)
-        name = teacher_name.name if teacher_name else type(network).__name__
-        teacher = Teacher(network, data.training, name=name, device=options.device, precision=options.precision)
-        warn_of_chance(teacher)
-        budget = budget_of(options, teacher)
-        spaces = TeacherSpaces(network, example, options, gradients(teacher, data.training, options))
-        within = reach(spaces, options.stages, budget)
-        check_budget(budget, within.cost, Cost(teacher.parameters, teacher.macs))
-        check_students(within, teacher, example, options)
-        job = cls(Finish(teacher, data, example, options, teacher_name, deadline), spaces, budget, policies)
-        for stage, policy in policies.items():
-            job._check_policy(stage, policy)
-        return job
-
-    def _check_policy(self, stage: str, policy: Policy) -> None:
-        """Lets an agent of the stage take the weights over, as it will when the stage begins.
-
-        Raises:
-            PolicyError: the search does not run the stage, or the policy does not fit.
-        """
-        options = self.finish.options
-        if stage not in options.stages:
-            raise PolicyError(
-                f"the policy is for the stage {stage}, and this search runs {' and '.join(options.stages)} only; give "
-                "the folder of one stage's policy, or run that stage"
-            )
-        policy.check(agent=options.agent, stage=stage, num_actions=2 if stage == "removal" else len(options.factors))
-        try:
-            space = self.spaces.removal() if stage == "removal" else self.spaces.shrinkage(None, Budget())
-        except SpaceError:
-            return  # the stage may turn out to have no decision; it is left out then, and so is the policy
-        try:
-            self.agent(stage, space)
-        except ValueError as error:
-            raise PolicyError(f"the {stage} policy does not fit: {error}") from error
-
-    def run(self, out: Path, shown: Display, open_judge: OpenJudge) -> SearchResult:
-        """Searches, concludes, and writes the run folder."""
-        options = self.finish.options
-        write_json(out / "config.json", config_json(self.finish, self.policies))
-        write_json(out / "environment.json", environment(options.seed, options.device))
-        found = two_stage(
-            self.spaces,
-            options,
-            open_judge=open_judge,
-            make_agent=self.agent,
-            rewards=Rewards(free=self._reward(Budget()), bounded=self._reward(self.budget)),
-            budget=self.budget,
-            out=out,
-            display=shown,
-            finish_seconds=self._finish_seconds,
-            spent=self.finish.spent,
-        )
-        return self._conclude(found, out, shown)
-
-    def agent(self, stage: str, space: SearchSpace) -> Agent:
-        """The agent of a stage, with the weights of the policy that it starts from, where there is one."""
-        options = self.finish.options
-        own: dict[str, Any] = {}
-        if options.agent == "reinforce":
-            own = {"policy": stage, "keep_bias": KEEP_BIAS if stage == "removal" else 0.0}
-        agent = AGENTS[options.agent](
-            len(FEATURES), space.num_actions, space.num_decisions, seed=stage_seed(options.seed, stage), **own
-        )
-        if stage in self.policies:
-            agent.load(self.policies[stage].state)
-        return agent
-
-    @contextmanager
-    def distilling(self, space: SearchSpace) -> Iterator[Evaluate]:
-        """Quick distillation of a space's students, here or in workers that end with the stage."""
-        options = self.finish.options
-        judge = distillation(
-            space,
-            self.finish.teacher,
-            self.finish.data.training,
-            steps=options.steps,
-            objective=options.objective,
-            validation_subset=QUICK_VALIDATION,
-            seed=options.seed,
-            device=options.device,
-            precision=options.precision,
-            inherit=options.inherit,
-            importance=options.importance,
-            measure_latency=options.max_latency_ms is not None,
-        )
-        if options.workers == 0:
-            yield cached(judge, one_by_one=True)
-            return
-        with ray_pool(partial(_same, judge), workers=options.workers, space=space, prepare=judge.prepare) as pool:
-            yield cached(pool)
-
-    def _reward(self, budget: Budget) -> Reward:
-        teacher = self.finish.teacher
-        return make_reward(teacher_accuracy=teacher.accuracy, teacher_parameters=teacher.parameters, budget=budget)
-
-    def _finish_seconds(self, mean_seconds: float) -> float:
-        """What the long distillation will take, from the mean seconds of one quick one."""
-        options, full = self.finish.options, full_recipe(epochs=self.finish.options.final_epochs)
-        shown = full.batch_size * total_steps(full, len(self.finish.data.train))
-        return options.finalists * mean_seconds * shown / (quick_recipe().batch_size * options.steps)
-
-    def _conclude(self, found: Found, out: Path, shown: Display) -> SearchResult:
-        """Everything after the loop, whatever is interrupted in it; first what is there already: front and policies."""
-        begun, finish = time.perf_counter(), self.finish
-        judged = [one.evaluation for one in first_judgements(found.records)]
-        hold = Persistence(interrupted=found.stopped == "interrupted")
-        front = hold.do(lambda: write_front(out / "front.csv", judged))
-        for stage in found.stages:
-            hold.do(partial(_save_policy, out, stage, finish))
-        choices = choose(judged, self.budget, self._reward(Budget()), finish.options.finalists)
-        space_of = {one.evaluation.fingerprint: found.spaces[one.stage] for one in found.records}
-        teacher = hold.do(self._measure_teacher)
-        measuring, late = time.perf_counter() - begun, hold.interrupted
-        done = conclude(
-            choices, space_of, finish, out, shown, budget=self.budget, measuring=measuring, interrupted=late
-        )
-        done.notes[:0] = remarks(choices, judged, finish, done.students)
-        result = SearchResult(
-            out=out,
-            front=front,
-            students=tuple(done.students),
-            teacher=teacher,
-            stopped=found.stopped,
-            evaluations=found.evaluations,
-            hits=found.hits,
-            seconds=found.seconds,
-            overhead=found.overhead,
-            notes=tuple(done.notes),
-        )
-        seconds = time.perf_counter() - begun
-        summary = result_json(found, finish, self.budget, teacher, done.students, done.notes, finish_seconds=seconds)
-        hold.do(lambda: write_json(out / "result.json", summary))
-        hold.do(lambda: write_report(out))
-        return result
-
-    def _measure_teacher(self) -> Figures:
-        finish, options = self.finish, self.finish.options
-        network, example = finish.teacher.network, finish.example_inputs
-        return measure(network, example, finish.data, device=options.device, precision=options.precision)
-
-
-def stage_seed(seed: int, stage: str) -> int:
-    """The seed of a stage's agent, so that the two stages do not draw the same numbers."""
-    return 2 * seed + (stage == "shrinkage")
-
-
-@contextmanager
-def _plain(make_evaluate: MakeEvaluate, space: SearchSpace) -> Iterator[Evaluate]:
-    yield cached(make_evaluate(space))
-
-
-def _same(judge: Evaluate) -> Evaluate:
-    return judge
+        return job.run(Path(out), shown, job.distilling if make_evaluate is None else partial(plain, make_evaluate))
 
 
 def _data(data: Data | str | Dataset[Any] | tuple[Dataset[Any], Dataset[Any]], seed: int) -> Data:
@@ -380,19 +147,3 @@ def _data(data: Data | str | Dataset[Any] | tuple[Dataset[Any], Dataset[Any]], s
         return load(data, seed=seed)
     train, test = data if isinstance(data, tuple) else (data, None)
     return from_dataset(train, test, name=type(train).__name__, seed=seed)
-
-
-def _save_policy(out: Path, stage: StageResult, finish: Finish) -> None:
-    """Writes the agent's weights; agents without leave nothing."""
-    if not stage.state:
-        return
-    meta = PolicyMeta(
-        agent=finish.options.agent,
-        stage=stage.name,
-        num_actions=stage.num_actions,
-        num_decisions=stage.num_decisions,
-        seed=finish.options.seed,
-        updates=stage.updates,
-        network=finish.teacher.name,
-    )
-    save_policy(out / "policies" / stage.name, stage.state, meta)

@@ -21,7 +21,7 @@ from n2n.distill.accuracy import accuracy
 from n2n.distill.fit import train_teacher
 from n2n.evaluate.base import Evaluate, Evaluation, Status
 from n2n.evaluate.fake import fake
-from n2n.main_job import SearchResult
+from n2n.job import SearchResult
 from n2n.policies import PolicyError, PolicyMeta, save_policy
 from n2n.report import write_report
 from n2n.search.errors import ArtefactError, ChanceLevelWarning, SearchError

@@ -15,7 +15,7 @@ from n2n.cli.door import OK, UNMET, Outcome, run, say
 from n2n.cli.networks import DEFAULT_DATA, Chosen, chosen, load_data, untrained
 from n2n.cli.train_teacher import fit
 from n2n.data import example_inputs
-from n2n.main_job import SearchResult
+from n2n.job import SearchResult
 from n2n.main_job import search as find_students
 from n2n.report.tables import HEADER, figures_table
 from n2n.search.files import read_json

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import fnmatch
 import hashlib
 import json
@@ -11,13 +10,12 @@ from dataclasses import dataclass
 from math import prod
 
 import networkx as nx
-import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.base import SpaceError
 from search_spaces.teacher.branches import WEIGHTS, Branch, find_branches, graph_of
 from search_spaces.teacher.channels import Plan, plan
+from search_spaces.teacher.macs import count_macs
 from search_spaces.teacher.trace import ExampleInputs, ForwardFn, Node, trace
 
 _NORMS = {"batch_norm": "batch_norm", "group_norm": "other_norm", "layer_norm": "other_norm"}
@@ -110,7 +108,7 @@ def read(network: nn.Module, example_inputs: ExampleInputs, *, forward_fn: Forwa
         branches=find_branches(nodes, graph),
         fingerprint=digest,
         parameters=sum(parameter.numel() for parameter in own.parameters()),
-        macs=_count_macs(own, example_inputs, forward_fn) // batch,
+        macs=count_macs(own, example_inputs, forward_fn) // batch,
         widths=widths,
         full=plan(nodes, widths),
     )
@@ -217,24 +215,3 @@ def _sizes(module: nn.Module, name: str) -> tuple[int, ...]:
     if isinstance(value, int):
         return (value,)
     return tuple(value) if isinstance(value, tuple) and all(isinstance(item, int) for item in value) else ()
-
-
-def _count_macs(network: nn.Module, example_inputs: ExampleInputs, forward_fn: ForwardFn | None) -> int:
-    """MACs of the example batch: PyTorch's own flop counter on the meta device, halved."""
-    meta = copy.deepcopy(network).to("meta")
-
-    def moved(value: torch.Tensor) -> torch.Tensor:
-        return value.to("meta")
-
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        if isinstance(example_inputs, torch.Tensor):
-            inputs: object = moved(example_inputs)
-            meta(inputs) if forward_fn is None else forward_fn(meta, inputs)
-        elif isinstance(example_inputs, tuple):
-            several = tuple(moved(value) for value in example_inputs)
-            meta(*several) if forward_fn is None else forward_fn(meta, several)
-        else:
-            named = {name: moved(value) for name, value in example_inputs.items()}
-            meta(**named) if forward_fn is None else forward_fn(meta, named)
-    return int(counter.get_total_flops()) // 2
