@@ -111,16 +111,9 @@ class LayerRemoval(TeacherSpace):
         """The layers: removable, or frozen with the reason and the source line."""
         group_of = {layer: name for name, layers in self._decisions for layer in layers}
         return tuple(
-            LayerRow(
-                name=layer.name,
-                kind=layer.kind,
-                status="removable" if not self._reasons[layer.name] else "frozen",
-                group=group_of.get(layer.name, ""),
-                reason=layer.because(self._reasons[layer.name]),
-                parameters=layer.parameters,
-                macs=layer.macs,
-            )
+            self._row_of(layer, "frozen" if why else "removable", group_of.get(layer.name, ""), why)
             for layer in self.reading.layers
+            for why in (self._reasons[layer.name],)
         )
 
     def _removed(self, draft: Draft) -> frozenset[str]:

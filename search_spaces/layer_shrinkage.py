@@ -220,17 +220,7 @@ class LayerShrinkage(TeacherSpace):
             ends = self._shape0.plan.ends.get(layer.name)
             group = self._shape0.plan.groups[ends.outgoing.group].name if ends else ""
             reason = self._reasons[group] if ends else "has no width of its own"
-            rows.append(
-                LayerRow(
-                    name=layer.name,
-                    kind=layer.kind,
-                    status="frozen" if reason else "shrinkable",
-                    group=group,
-                    reason=layer.because(reason),
-                    parameters=layer.parameters,
-                    macs=layer.macs,
-                )
-            )
+            rows.append(self._row_of(layer, "frozen" if reason else "shrinkable", group, reason))
         return tuple(rows)
 
     def _layers_of(self, decision: int) -> tuple[str, ...]:

@@ -141,14 +141,14 @@ def classify(
 def _one_tensor(
     node: fx.Node, name: str, before: tuple[int, ...], shape: tuple[int, ...], parameters: int
 ) -> tuple[str, tuple[int, ...]]:
-    if parameters == 1:
-        return _weighted(node, name, before)
     if name == "layer_norm":
         return "layer_norm", (len(_ints(_argument(node, 1, "normalized_shape"))),)
     if name == "group_norm":
         return "group_norm", (_int(_argument(node, 1, "num_groups")),)
     if name in {"batch_norm", "instance_norm"}:
         return "batch_norm", ()
+    if parameters:
+        return _weighted(node, name, before)
     if name in SAME or (name in BINARY and all(isinstance(a, int | float) for a in node.args[1:])):
         return "same", ()
     if name in POOL and len(shape) == len(before):
@@ -157,18 +157,12 @@ def _one_tensor(
 
 
 def _weighted(node: fx.Node, name: str, before: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
-    """Operations with parameters of their own; weights that are no parameters of a module stay opaque."""
+    """Operations with weights of a module; others with parameters stay opaque."""
     if name in CONV:
         groups = _argument(node, 6, "groups")
         return "conv", (_int(groups) if groups is not None else 1,)
     if name == "linear":
         return "linear", (1,)
-    if name in {"batch_norm", "instance_norm"}:
-        return "batch_norm", ()
-    if name == "group_norm":
-        return "group_norm", (_int(_argument(node, 1, "num_groups")),)
-    if name == "layer_norm":
-        return "layer_norm", (len(_ints(_argument(node, 1, "normalized_shape"))),)
     if name == "prelu":
         weight = node.args[1]
         single = isinstance(weight, fx.Node) and weight.meta["val"].numel() == 1

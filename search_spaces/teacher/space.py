@@ -159,6 +159,11 @@ class TeacherSpace(ABC):
             tuple(sorted((name, kernel) for name, kernel in found.kernels if kernels[name] != kernel)),
         )
 
+    def _row_of(self, layer: Layer, status: str, group: str, reason: str) -> LayerRow:
+        """A line of the description; the reason names the source line."""
+        why = layer.because(reason)
+        return LayerRow(layer.name, layer.kind, status, group, why, layer.parameters, layer.macs)
+
     def _ordered(self, removed: frozenset[str]) -> tuple[str, ...]:
         """Removed layers in graph order, with what is left of emptied branches."""
         gone = canonical(self.reading, removed)
