@@ -140,10 +140,14 @@ class Job:
 
     def run(self, out: Path, shown: Display, open_judge: OpenJudge) -> SearchResult:
         """Searches, concludes, and writes the run folder."""
+        return self._conclude(self.loop(out, shown, open_judge), out, shown)
+
+    def loop(self, out: Path, shown: Display, open_judge: OpenJudge) -> Found:
+        """The search without its end: the store and the learning curve are in `out`, no student is finished."""
         options = self.finish.options
         write_json(out / "config.json", config_json(self.finish, self.policies))
         write_json(out / "environment.json", environment(options.seed, options.device))
-        found = two_stage(
+        return two_stage(
             self.spaces,
             options,
             open_judge=open_judge,
@@ -155,7 +159,6 @@ class Job:
             finish_seconds=self._finish_seconds,
             spent=self.finish.spent,
         )
-        return self._conclude(found, out, shown)
 
     def agent(self, stage: str, space: SearchSpace) -> Agent:
         """The agent of a stage, with the weights of the policy that it starts from, where there is one."""

@@ -1,6 +1,7 @@
 """Searches on a teacher of the benchmarks: agents side by side, on the same evaluator and the same budget.
 
     python scripts/benchmarks/searches.py fashion-mnist --data-dir DIR --agents reinforce uniform --seeds 0 1 2
+    python scripts/benchmarks/searches.py fashion-mnist --data-dir DIR --agents random --seeds 1 --loop-only
     python scripts/benchmarks/searches.py mnist --data-dir DIR
 
 Train the teachers first: `python scripts/benchmarks/teachers.py`. Every search appends one row to
@@ -23,7 +24,14 @@ from typing import Any
 import torch
 
 import n2n
-from n2n.data import load
+from n2n.data import example_inputs, load
+from n2n.job import Job
+from n2n.reward import make_reward
+from n2n.search.files import claim_folder
+from n2n.search.finish import choose
+from n2n.search.options import SearchOptions
+from n2n.search.progress import display
+from n2n.search.store import first_judgements
 from n2n.search.teachers import load_teacher
 
 RESULTS = Path(__file__).parent / "results"
@@ -88,59 +96,91 @@ COLUMNS = (
 
 
 def run(name: str, agent: str, seed: int, *, data_dir: str, teachers: Path, runs: Path, processes: int) -> None:
-    """One search, one row."""
+    """One search with its end, one row."""
     bench = BENCHES[name]
     network, card = load_teacher(teachers / bench.teacher)
     data = load(bench.data, data_dir=data_dir, validation=card.origin.validation, seed=card.origin.seed)
     out = runs / name / f"{agent}-{seed}"
     begun = time.perf_counter()
+    named = {"name": card.name, "kwargs": card.arguments}
     result = n2n.search(
-        network,
-        None,
-        data,
-        out=out,
-        agent=agent,
-        seed=seed,
-        teacher_name={"name": card.name, "kwargs": card.arguments},
-        force=True,
-        **bench.arguments,
+        network, None, data, out=out, agent=agent, seed=seed, teacher_name=named, force=True, **bench.arguments
     )
     total = time.perf_counter() - begun
-    judged = evaluations(out)
-    append(RESULTS / f"{name}_evaluations.csv", [{"agent": agent, "seed": seed, **one} for one in judged])
     summary = json.loads((out / "result.json").read_text())
     student, teacher = result.students[0], result.teacher
+    figures = {
+        "finish_seconds": round(summary["finish_seconds"], 1),
+        "teacher_test_accuracy": teacher.test_accuracy,
+        "teacher_latency_ms": round(teacher.latency_ms, 3),
+        "student_latency_ms": round(student.figures.latency_ms, 3),
+        "student_validation_accuracy": student.figures.validation_accuracy,
+        "student_test_accuracy": student.figures.test_accuracy,
+    }
+    search = {
+        "evaluations": result.evaluations,
+        "search_seconds": round(result.seconds, 1),
+        "overhead_share": round(result.overhead, 5),
+        "teacher_parameters": teacher.parameters,
+        "teacher_macs": teacher.macs,
+        "student_parameters": student.figures.parameters,
+        "student_macs": student.figures.macs,
+        "best_reward": round(student.reward, 5),
+        "quick_accuracy": student.quick_accuracy,
+    }
+    record(name, agent, seed, {**search, **figures}, out, total=total, processes=processes)
+
+
+def run_loop(name: str, agent: str, seed: int, *, data_dir: str, teachers: Path, runs: Path, processes: int) -> None:
+    """The search loop alone, one row: the same judgements, but no student is distilled further or tested."""
+    bench = BENCHES[name]
+    network, card = load_teacher(teachers / bench.teacher)
+    data = load(bench.data, data_dir=data_dir, validation=card.origin.validation, seed=card.origin.seed)
+    out = runs / name / f"{agent}-{seed}-loop"
+    begun = time.perf_counter()
+    options = SearchOptions(agent=agent, seed=seed, **bench.arguments)
+    job = Job.prepare(network, example_inputs(data), data, options, None, policies={}, deadline=None)
+    claim_folder(out, force=True)
+    found = job.loop(out, display(True), job.distilling)
+    teacher = job.finish.teacher
+    reward = make_reward(teacher_accuracy=teacher.accuracy, teacher_parameters=teacher.parameters)
+    judged = [one.evaluation for one in first_judgements(found.records)]
+    best = choose(judged, job.budget, reward, finalists=1)[0]
+    search = {
+        "evaluations": found.evaluations,
+        "search_seconds": round(found.seconds, 1),
+        "overhead_share": round(found.overhead, 5),
+        "teacher_parameters": teacher.parameters,
+        "teacher_macs": teacher.macs,
+        "student_parameters": best.evaluation.parameters,
+        "student_macs": best.evaluation.macs,
+        "best_reward": round(best.reward, 5),
+        "quick_accuracy": best.evaluation.accuracy,
+    }
+    record(name, agent, seed, search, out, total=time.perf_counter() - begun, processes=processes)
+
+
+def record(name: str, agent: str, seed: int, found: dict[str, Any], out: Path, *, total: float, processes: int) -> None:
+    """Appends a search's row and its judged students; columns that the search did not come to stay empty."""
+    append(RESULTS / f"{name}_evaluations.csv", [{"agent": agent, "seed": seed, **one} for one in evaluations(out)])
+    arguments = BENCHES[name].arguments
     row = {
         "bench": name,
         "agent": agent,
         "seed": seed,
-        "max_params": bench.arguments["max_params"],
-        "evaluations": result.evaluations,
-        "steps": bench.arguments["steps"],
-        "final_epochs": bench.arguments["final_epochs"],
-        "search_seconds": round(result.seconds, 1),
-        "judging_seconds": round(result.seconds * (1 - result.overhead), 1),
-        "overhead_share": round(result.overhead, 5),
-        "finish_seconds": round(summary["finish_seconds"], 1),
+        "max_params": arguments["max_params"],
+        "steps": arguments["steps"],
+        "final_epochs": arguments["final_epochs"] if "finish_seconds" in found else "",
+        "judging_seconds": round(found["search_seconds"] * (1 - found["overhead_share"]), 1),
         "total_seconds": round(total, 1),
-        "teacher_test_accuracy": teacher.test_accuracy,
-        "teacher_parameters": teacher.parameters,
-        "teacher_macs": teacher.macs,
-        "teacher_latency_ms": round(teacher.latency_ms, 3),
-        "student_parameters": student.figures.parameters,
-        "student_macs": student.figures.macs,
-        "student_latency_ms": round(student.figures.latency_ms, 3),
-        "compression": round(teacher.parameters / student.figures.parameters, 2),
-        "best_reward": round(student.reward, 5),
-        "quick_accuracy": student.quick_accuracy,
-        "student_validation_accuracy": student.figures.validation_accuracy,
-        "student_test_accuracy": student.figures.test_accuracy,
+        "compression": round(found["teacher_parameters"] / found["student_parameters"], 2),
         "threads": torch.get_num_threads(),
         "processes": processes,
         "machine": f"{platform.machine()}, {processor()}",
         "torch": torch.__version__,
+        **found,
     }
-    append(RESULTS / f"{name}.csv", [{column: row[column] for column in COLUMNS}])
+    append(RESULTS / f"{name}.csv", [{column: row.get(column, "") for column in COLUMNS}])
     print(json.dumps(row), flush=True)
 
 
@@ -193,12 +233,13 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--processes", type=int, default=1, help="how many run side by side, for the CSV")
+    parser.add_argument("--loop-only", action="store_true", help="judge students, but finish none")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     for seed in asked.seeds:
         for agent in asked.agents:
             if (agent, seed) not in done(asked.bench):
-                run(
+                (run_loop if asked.loop_only else run)(
                     asked.bench,
                     agent,
                     seed,

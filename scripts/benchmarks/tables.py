@@ -59,7 +59,7 @@ def one_job(name: str) -> str:
 def agents(name: str) -> str:
     """The agents side by side."""
     header = (
-        "agent", "best reward", "quick accuracy of the chosen", "its test accuracy after one epoch", "its parameters",
+        "agent", "best reward", "quick accuracy of the chosen", "its parameters", "its test accuracy after one epoch",
         "judging one student", "overhead",
     )  # fmt: skip
     lines = []
@@ -71,8 +71,8 @@ def agents(name: str) -> str:
                     f"{agent} ({len(rows)} seeds)",
                     spread(rows, "best_reward", lambda x: f"{x:.3f}"),
                     spread(rows, "quick_accuracy", lambda x: f"{x:.1%}"),
-                    spread(rows, "student_test_accuracy", lambda x: f"{x:.1%}"),
                     spread(rows, "student_parameters", lambda x: f"{x / 1e3:.1f}k"),
+                    finished(rows),
                     f"{mean(float(r['judging_seconds']) / float(r['evaluations']) for r in rows):.1f} s",
                     f"{mean(float(r['overhead_share']) for r in rows):.1%}",
                 )
@@ -84,6 +84,12 @@ def spread(rows: list[dict[str, str]], column: str, text: Callable[[float], str]
     """Mean, and lowest to highest."""
     values = [float(row[column]) for row in rows]
     return f"{text(mean(values))} ({text(min(values))} to {text(max(values))})"
+
+
+def finished(rows: list[dict[str, str]]) -> str:
+    """Test accuracies of the searches that finished their student."""
+    seeds = [row for row in rows if row["student_test_accuracy"]]
+    return ", ".join(f"{float(row['student_test_accuracy']):.1%} (seed {row['seed']})" for row in seeds)
 
 
 def reading(name: str) -> str:
