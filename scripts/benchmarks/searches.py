@@ -73,6 +73,12 @@ BENCHES = {
             "finalists": 1,
         },
     ),
+    # Uniform scaling finds deep and narrow students, which gain most from a long distillation.
+    "fashion-mnist-8x": Bench(
+        "resnet20-fashion-mnist",
+        "fashion-mnist",
+        {"max_params": "12%", "evaluations": 12, "steps": 100, "final_epochs": 16.0, "finalists": 1},
+    ),
     "mnist": Bench(
         "vgg13-mnist",
         "mnist",
