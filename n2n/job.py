@@ -228,7 +228,7 @@ class Job:
             front=front,
             students=tuple(done.students),
             teacher=teacher,
-            stopped=found.stopped,
+            stopped="interrupted" if done.interrupted else found.stopped,
             evaluations=found.evaluations,
             hits=found.hits,
             seconds=found.seconds,
@@ -239,6 +239,8 @@ class Job:
         summary = result_json(found, finish, self.budget, teacher, done.students, done.notes, finish_seconds=seconds)
         hold.do(lambda: write_json(out / "result.json", summary))
         hold.do(lambda: write_report(out))
+        if result.students and not result.meets_budget:
+            shown.note(f"student 1 misses the budget: {'; '.join(result.students[0].violations)}")
         return result
 
     def _measure_teacher(self) -> Figures:

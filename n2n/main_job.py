@@ -96,6 +96,8 @@ def search(
         PolicyError: `policy` does not fit.
         WriteError: the file system refused.
     """
+    if not isinstance(network, nn.Module):
+        raise SearchError(f"network: expected a torch.nn.Module, found {type(network).__name__}")
     deadline = None if seconds is None else time.monotonic() + seconds
     data = _data(data, seed)
     options = SearchOptions(
@@ -137,6 +139,8 @@ def search(
     )
     claim_folder(Path(out), force=force)
     with Logged(display(progress), Path(out) / "run.log") as shown, ray_running(0 if make_evaluate else workers):
+        if policy is not None:
+            shown.note(f"starts from the policy in {policy}")
         return job.run(Path(out), shown, job.distilling if make_evaluate is None else partial(plain, make_evaluate))
 
 
@@ -145,5 +149,11 @@ def _data(data: Data | str | Dataset[Any] | tuple[Dataset[Any], Dataset[Any]], s
         return data
     if isinstance(data, str):
         return load(data, seed=seed)
-    train, test = data if isinstance(data, tuple) else (data, None)
+    train, test = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
+    if not isinstance(train, Dataset) or not isinstance(test, Dataset | None):
+        found = f"a pair ({type(train).__name__}, {type(test).__name__})" if test is not None else type(train).__name__
+        raise SearchError(
+            "data: expected a Data, a name, a path, 'module:function', a torch Dataset or a pair (train, test) of "
+            f"Datasets, found {found}; of a DataLoader pass its .dataset"
+        )
     return from_dataset(train, test, name=type(train).__name__, seed=seed)

@@ -276,3 +276,12 @@ def test_a_guessing_teacher_is_warned_of_and_reported(digits: Data, tmp_path: Pa
     with pytest.warns(ChanceLevelWarning, match="chance level"):
         result = search(network, digits, tmp_path / "run")
     assert "chance level" in json.dumps(result.notes)
+
+
+def test_what_is_no_network_and_no_data_is_refused_at_the_door(tmp_path: Path) -> None:
+    with pytest.raises(SearchError, match=r"network: expected a torch.nn.Module, found str"):
+        n2n.search("resnet20", None, "digits", out=tmp_path / "a")  # type: ignore[arg-type]
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.zeros(4, 1, 2, 2), torch.arange(4)))
+    with pytest.raises(SearchError, match=r"a pair \(DataLoader, DataLoader\); of a DataLoader pass its .dataset"):
+        n2n.search(nn.Linear(4, 2), None, (loader, loader), out=tmp_path / "b")  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())

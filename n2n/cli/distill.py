@@ -11,7 +11,7 @@ from n2n.cli import options
 from n2n.cli.config import ConfigError, DistillSettings
 from n2n.cli.door import Outcome, run, say
 from n2n.cli.evaluate import check_fit
-from n2n.cli.networks import Chosen, chosen, origin_of
+from n2n.cli.networks import Chosen, chosen, origin_of, rest_of_command, trained
 from n2n.data import example_inputs
 from n2n.distill.teacher import Teacher
 from n2n.search.artefacts import ARCHITECTURE, load_student, save_student
@@ -53,6 +53,7 @@ def distill(folder: Path, settings: DistillSettings) -> Outcome:
         raise ConfigError("n2n distill needs the teacher: --teacher FOLDER, or --network with --weights")
     base = chosen(settings, made_with=origin_of(folder, settings))
     assert base is not None
+    trained(base, settings)
     inputs = example_inputs(base.data)  # [1, C, H, W]
     check_network(base.network, inputs, base.data.training)
     student = check_fit(load_student(folder, base.network, inputs), folder, base.data)
@@ -94,4 +95,4 @@ def show(out: Path, base: Chosen, teacher: Teacher, figures: Figures) -> None:
         f"student on {base.data.name}: {figures.test_accuracy:.2%} on test, {figures.validation_accuracy:.2%} on "
         f"validation (teacher {teacher.accuracy:.2%}), {teacher.parameters / figures.parameters:.1f}x fewer parameters"
     )
-    typer.echo(f"written to {out}; measure it again: n2n evaluate {out} --data {base.source}")
+    typer.echo(f"written to {out}; measure it again: n2n evaluate {out}{rest_of_command(base)}")

@@ -14,6 +14,7 @@ from n2n.cli.config import ConfigError, DataSettings, NetworkSettings, known
 from n2n.cli.door import say
 from n2n.data import DATA, Data, DataError, Origin, load
 from n2n.data.datasets import resolve
+from n2n.distill.teacher import Teacher
 from n2n.networks import TEACHERS, build_teacher
 from n2n.search.artefacts import MadeWith, load_weights, read_student_card
 from n2n.search.teachers import load_teacher, read_card
@@ -127,6 +128,28 @@ def chosen(settings: NetworkSettings, *, made_with: Origin | None = None) -> Cho
             f"`n2n train-teacher {settings.network} --out FOLDER` and say --teacher FOLDER"
         )
     return Chosen(network.eval(), settings.network, arguments, data, source)
+
+
+def trained(found: Chosen, settings: NetworkSettings) -> Chosen:
+    """`found`, unless it is the user's own network without weights and knows nothing of the data.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if found.arguments is None and settings.teacher is None and settings.weights is None:
+        notes = Teacher(found.network, found.data.training, name=found.name).notes
+        if notes:
+            raise ConfigError(
+                f"--network {found.name} returned a network at chance level on {found.data.name}: add --weights "
+                "FILE.safetensors, or let the function load them"
+            )
+    return found
+
+
+def rest_of_command(found: Chosen) -> str:
+    """What `n2n evaluate STUDENT` needs besides the folder: nothing for built-in networks and data."""
+    network = "" if found.arguments is not None else f" --network {found.name}"
+    return network + ("" if found.source in DATA and not network else f" --data {found.source}")
 
 
 def _from_folder(settings: NetworkSettings, folder: Path, made_with: Origin | None) -> Chosen:

@@ -12,7 +12,7 @@ import typer
 from n2n.cli import options
 from n2n.cli.config import ConfigError, SearchSettings, TrainTeacherSettings
 from n2n.cli.door import OK, UNMET, Outcome, run, say
-from n2n.cli.networks import DEFAULT_DATA, Chosen, chosen, load_data, untrained
+from n2n.cli.networks import DEFAULT_DATA, Chosen, chosen, load_data, rest_of_command, trained, untrained
 from n2n.cli.train_teacher import fit
 from n2n.data import example_inputs
 from n2n.job import SearchResult
@@ -107,6 +107,7 @@ def search(settings: SearchSettings, *, quiet: bool = False) -> Outcome:
     card: TeacherCard | None = None
     if taken is None:
         taken, card = on_the_spot(settings)
+    taken = trained(taken, settings)
     for note in taken.data.notes:
         say(f"note: {note}")
     result = find_students(
@@ -120,7 +121,7 @@ def search(settings: SearchSettings, *, quiet: bool = False) -> Outcome:
     )
     if card is not None:
         save_teacher(out / "teacher", taken.network, card)
-    return outcome(result)
+    return outcome(result, rest_of_command(taken))
 
 
 def arguments(settings: SearchSettings) -> dict[str, Any]:
@@ -167,7 +168,7 @@ def on_the_spot(settings: SearchSettings) -> tuple[Chosen, TeacherCard]:
     return Chosen(network, DEFAULT_NETWORK, known_as, data, source), card
 
 
-def outcome(result: SearchResult) -> Outcome:
+def outcome(result: SearchResult, rest: str = "") -> Outcome:
     """The result for machines and for people; exit code 3 where no student meets the budget."""
     record = {
         "out": str(result.out),
@@ -180,7 +181,7 @@ def outcome(result: SearchResult) -> Outcome:
         "students": [one.to_json() for one in result.students],
         "notes": list(result.notes),
     }
-    return Outcome(record, lambda: show(result), OK if result.meets_budget else UNMET)
+    return Outcome(record, lambda: show(result, rest), OK if result.meets_budget else UNMET)
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -190,19 +191,20 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in (lines[0], "-" * len(lines[0]), *lines[1:]))
 
 
-def show(result: SearchResult) -> None:
-    """The outcome in words."""
+def show(result: SearchResult, rest: str) -> None:
+    """The outcome in words; `rest` is what `n2n evaluate` needs besides the folder."""
     typer.echo(f"\n{aligned(HEADER, figures_table(read_json(result.out / 'result.json')))}\n")
     for note in result.notes:
         typer.echo(f"note: {note}")
     for missed in () if result.meets_budget else [*(one for all_of in result.students for one in all_of.violations)]:
         typer.echo(f"budget missed: {missed}")
     if not result.students:
-        typer.echo("no student was finished; allow more --evaluations or a wider budget")
+        more = "it was interrupted" if result.stopped == "interrupted" else "allow more --evaluations or a wider budget"
+        typer.echo(f"no student was finished; {more}")
     typer.echo(f"{result.evaluations} students judged in {result.seconds:.0f} s; ended by: {result.stopped}")
     typer.echo(f"run folder: {result.out}\nlook next at:")
     typer.echo(f"  {result.out / 'report.md'}")
     for one in result.students[:1]:
-        typer.echo(f"  n2n evaluate {result.out / one.folder}")
+        typer.echo(f"  n2n evaluate {result.out / one.folder}{rest}")
     if (result.out / "policies").is_dir():  # agents without weights leave none
         typer.echo(f"  n2n policy show {result.out}")

@@ -70,7 +70,7 @@ def from_tensors(
         classes=classes,
         mean=mean,
         std=std,
-        fingerprint=fingerprint(name, train, validation_split),
+        fingerprint=fingerprint(train, validation_split),
         notes=notes,
         augmentation=augmentation or Augmentation(),
     )

@@ -51,7 +51,7 @@ def report_text(
         "## Search\n\n" + _stages(result, records) + "\n\n![reward](reward.png)",
         "## Configuration\n\n" + markdown(("option", "value"), [(key, f"`{value}`") for key, value in config.items()]),
         "## Environment\n\n" + markdown(("what", "value"), [(key, f"`{value}`") for key, value in environment.items()]),
-        _next(result),
+        _next(result, built_in=config.get("teacher") is not None),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -116,11 +116,12 @@ def _stages(result: Mapping[str, Any], records: Sequence[Record]) -> str:
     return text
 
 
-def _next(result: Mapping[str, Any]) -> str:
+def _next(result: Mapping[str, Any], *, built_in: bool) -> str:
     lines = ["## What to look at next", "", "```sh"]
     if result["students"]:
         best = result["students"][0]["folder"]
-        lines.append(f"n2n evaluate {best}      # from this folder: the best student, measured again")
+        own = "" if built_in else " --network module:function --data module:function"
+        lines.append(f"n2n evaluate {best}{own}      # from this folder: the best student, measured again")
     lines += [
         "n2n report .                 # this page again, from the files here",
         "n2n policy show policies     # what the agent learned; `n2n search --policy` starts from it",

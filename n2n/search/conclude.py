@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -74,12 +75,17 @@ class Finish:
         return self.options.seconds - (self.deadline - time.monotonic())
 
 
+INTERRUPTED = "interrupted"
+"""How the reason of a distillation begins that the user cut short."""
+
+
 @dataclass
 class Concluded:
     """The finished students so far, and remarks for the report."""
 
     students: list[StudentResult] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    interrupted: bool = False
 
 
 @dataclass
@@ -110,8 +116,9 @@ def conclude(
 ) -> Concluded:
     """Distils and writes the chosen students, best first.
 
-    After an interrupt one student gets at most one epoch; a second interrupt leaves the rest out. A full disk ends it
-    too, with what is written so far. The deadline cuts a distillation short, and leaves out all but the first student.
+    After an interrupt one student gets at most one epoch. An interrupt of a distillation finishes its student as it is
+    and leaves the rest out; another one leaves out that student too. A full disk ends it, with what is written so far.
+    The deadline cuts a distillation short, and leaves out all but the first student.
 
     Args:
         space_of: the space of each student's stage, by fingerprint.
@@ -133,12 +140,16 @@ def conclude(
             student, fitted = one.finished(out, display, budget)
         except KeyboardInterrupt:
             done.notes.append(f"The long distillation was interrupted at student {rank} of {len(planned)}.")
+            done.interrupted = True
             break
         except WriteError as error:
             done.notes.append(f"Student {rank} could not be written: {error}")
             break
         done.students.append(student)
         done.notes += _remarks(student, choice, fitted)
+        if fitted.reason.startswith(INTERRUPTED):
+            done.interrupted = True
+            break
     return done
 
 
@@ -194,23 +205,32 @@ class _One:
     def _distilled(self, student: nn.Module, seed: int, display: Display) -> FitResult:
         options = self.finish.options
 
+        steps, begun = 0, time.monotonic()
+
         def shown(step: int, total: int, loss: float) -> None:
+            nonlocal steps
+            steps = step
             if step == 1:
                 display.begin(f"student {self.rank}", total)
             display.update(step, f"loss {loss:.3f}")
 
-        return distill_student(
-            student,
-            self.finish.teacher,
-            self.finish.data.training,
-            epochs=self.epochs,
-            objective=options.objective,
-            seed=seed,
-            device=options.device,
-            precision=options.precision,
-            progress=shown,
-            deadline=self.deadline,
-        )
+        try:
+            return distill_student(
+                student,
+                self.finish.teacher,
+                self.finish.data.training,
+                epochs=self.epochs,
+                objective=options.objective,
+                seed=seed,
+                device=options.device,
+                precision=options.precision,
+                progress=shown,
+                deadline=self.deadline,
+            )
+        except KeyboardInterrupt:
+            display.note(f"interrupted: student {self.rank} is finished as it is; interrupt again to leave it out")
+            reason = f"{INTERRUPTED} after {steps} steps"
+            return FitResult(steps, time.monotonic() - begun, math.nan, diverged=False, reason=reason)
 
 
 def _save(

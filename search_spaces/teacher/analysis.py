@@ -52,8 +52,8 @@ class Layer:
     resizable: bool
 
     def because(self, reason: str) -> str:
-        """A reason with the source line that called the layer, where it is known."""
-        return f"{reason} ({self.line})" if reason and self.line else reason
+        """A reason with the source line that called the layer, where it is known and not in the reason already."""
+        return f"{reason} ({self.line})" if reason and self.line and self.line not in reason else reason
 
     @property
     def macs(self) -> int:

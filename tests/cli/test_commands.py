@@ -295,3 +295,19 @@ def test_every_command_has_help(n2n: Run) -> None:
     assert [one.name for one in app.registered_commands] == ["train-teacher", "search", "distill", "evaluate", "report"]
     for one in app.registered_commands:
         assert n2n(str(one.name), "--help").exit_code == 0
+
+
+def test_an_own_network_that_knows_nothing_is_no_teacher(
+    n2n: Run, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Searching or distilling with an untrained teacher would only ruin students."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_untrained.py").write_text(
+        "from n2n.networks import build_teacher\n\n"
+        "def build():\n    return build_teacher('mlp', inputs=64, hidden=(32, 32), classes=10, seed=5)\n"
+    )
+    for command in (("search",), ("distill", run / "students/1", "--epochs", 1)):
+        refused = n2n(*command, "--network", "own_untrained:build", "--data", "digits", "--out", tmp_path / "out")
+        assert refused.exit_code == 2
+        assert "returned a network at chance level on digits: add --weights" in refused.stderr
+    assert not (tmp_path / "out").exists()

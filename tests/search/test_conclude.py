@@ -77,10 +77,12 @@ def test_finished_students_are_held_against_the_budget_by_their_own_figures(fini
     assert all(student.meets_budget for student in measured.students), "nobody had measured it before"
 
 
-def test_an_interrupt_keeps_the_students_before_it(finish: Finish, tmp_path: Path) -> None:
-    done = concluded(finish, tmp_path, display=Impatient("student 2"))
+def test_an_interrupted_student_is_finished_as_it_is_and_the_rest_left_out(finish: Finish, tmp_path: Path) -> None:
+    done = concluded(finish, tmp_path, display=Impatient("student 1"))
     assert [student.rank for student in done.students] == [1]
-    assert done.notes == ["The long distillation was interrupted at student 2 of 2."]
+    assert (tmp_path / "students/1/model.safetensors").exists()
+    assert done.interrupted
+    assert done.notes == ["The distillation of student 1 was cut short: interrupted after 3 steps."]
 
 
 def test_interrupted_work_is_done_again_once() -> None:
