@@ -123,7 +123,6 @@ def milliseconds(value: str) -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "table: fashion-mnist-long": lambda: one_job("fashion-mnist-long"),
-    "table: fashion-mnist-8x": lambda: one_job("fashion-mnist-8x"),
     "table: fashion-mnist": lambda: agents("fashion-mnist"),
     "reading: fashion-mnist": lambda: reading("fashion-mnist"),
     "table: mnist": lambda: one_job("mnist"),
