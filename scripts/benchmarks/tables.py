@@ -60,7 +60,7 @@ def agents(name: str) -> str:
     """The agents side by side."""
     header = (
         "agent", "best reward", "quick accuracy of the chosen", "its parameters", "its test accuracy after one epoch",
-        "judging one student", "overhead",
+        "overhead",
     )  # fmt: skip
     lines = []
     for agent in AGENTS:
@@ -73,7 +73,6 @@ def agents(name: str) -> str:
                     spread(rows, "quick_accuracy", lambda x: f"{x:.1%}"),
                     spread(rows, "student_parameters", lambda x: f"{x / 1e3:.1f}k"),
                     finished(rows),
-                    f"{mean(float(r['judging_seconds']) / float(r['evaluations']) for r in rows):.1f} s",
                     f"{mean(float(r['overhead_share']) for r in rows):.1%}",
                 )
             )
