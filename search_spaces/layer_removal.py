@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from search_spaces.base import Draft, LayerRow, Mask, SpaceError
-from search_spaces.teacher.analysis import Reading, ignored, read
+from search_spaces.teacher.analysis import Reading, ignored
 from search_spaces.teacher.architecture import TeacherArchitecture
 from search_spaces.teacher.channels import WidthConflict
+from search_spaces.teacher.reading import read
 from search_spaces.teacher.removal import canonical, emptied_branches, removal_plan
 from search_spaces.teacher.space import TeacherSpace
 from search_spaces.teacher.trace import ExampleInputs, ForwardFn

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from search_spaces.base import Architecture, Cost, Draft, LayerRow, Mask, SpaceError
-from search_spaces.teacher.analysis import Reading, ignored, read
+from search_spaces.teacher.analysis import Layer, Reading, ignored
 from search_spaces.teacher.architecture import TeacherArchitecture
+from search_spaces.teacher.reading import read
 from search_spaces.teacher.removal import shape_of
 from search_spaces.teacher.space import TeacherSpace
 from search_spaces.teacher.trace import ExampleInputs, ForwardFn
@@ -152,16 +153,18 @@ class LayerShrinkage(TeacherSpace):
         decisions = []
         for index, group in enumerate(self._shape0.plan.groups):
             members = {*group.producers, *group.scales}
-            unit = lcm(self._round_to, group.blocks)
+            unit = lcm(self._round_to, group.unit)
             options = tuple(self._option(factor, group.width, unit) for factor in self._factors)
             stay = sorted(members & self._kept)
             reason = group.frozen or (f"holds {stay[0]}, which is ignored on request" if stay else "")
+            if not reason and len(group.classes) == 1 < group.width:
+                reason = f"has {group.width} channels that only go together"
             if not reason and len(set(options)) == 1:
                 reason = f"has {group.width} channels, too few for multiples of {unit}"
             self._reasons[group.name] = reason
             if not reason:
                 ends = self._shape0.plan.ends
-                touched = tuple(name for name in self._row if name in ends and ends[name].outgoing.group == index)
+                touched = tuple(name for name in self._row if name in ends and index in ends[name].outgoing.groups)
                 decisions.append(Decision(group.name, group.name, options, touched, kernel=False))
         return tuple(decisions)
 
@@ -215,13 +218,16 @@ class LayerShrinkage(TeacherSpace):
 
     def describe(self) -> tuple[LayerRow, ...]:
         """The layers: shrinkable with their group, or frozen with the reason and the source line."""
-        rows = []
-        for layer in self._layers:
-            ends = self._shape0.plan.ends.get(layer.name)
-            group = self._shape0.plan.groups[ends.outgoing.group].name if ends else ""
-            reason = self._reasons[group] if ends else "has no width of its own"
-            rows.append(self._row_of(layer, "frozen" if reason else "shrinkable", group, reason))
-        return tuple(rows)
+        return tuple(self._row_of(layer, *self._standing(layer)) for layer in self._layers)
+
+    def _standing(self, layer: Layer) -> tuple[str, str, str]:
+        """Status, groups and reason of a layer; one that carries several groups shrinks with any of them."""
+        ends = self._shape0.plan.ends.get(layer.name)
+        if ends is None:
+            return "frozen", "", "has no width of its own"
+        groups = [self._shape0.plan.groups[index].name for index in sorted(ends.outgoing.groups)]
+        free = [name for name in groups if not self._reasons[name]]
+        return ("shrinkable", ", ".join(free), "") if free else ("frozen", groups[0], self._reasons[groups[0]])
 
     def _layers_of(self, decision: int) -> tuple[str, ...]:
         return self._decisions[decision].layers

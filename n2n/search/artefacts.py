@@ -17,7 +17,7 @@ from n2n.networks import build_teacher
 from n2n.search.errors import ArtefactError
 from n2n.search.files import read_json, write_folder, write_json, write_tensors, write_text
 from search_spaces.base import Architecture, SpaceError
-from search_spaces.teacher.student_builder import rebuild
+from search_spaces.teacher.reading import rebuild
 
 FORMAT = 1
 ARCHITECTURE, MODEL, CARD = "architecture.json", "model.safetensors", "card.json"

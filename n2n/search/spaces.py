@@ -20,7 +20,8 @@ from search_spaces import weight_gradients
 from search_spaces.base import Architecture, Cost, Draft, SearchSpace, SpaceError, random_actions, replay
 from search_spaces.layer_removal import LayerRemoval
 from search_spaces.layer_shrinkage import LayerShrinkage
-from search_spaces.teacher.analysis import Reading, ignored, read
+from search_spaces.teacher.analysis import Reading, ignored
+from search_spaces.teacher.reading import read
 
 GRADIENT_IMAGES = 512
 """Training images whose gradient ranks channels where importance is "taylor"."""

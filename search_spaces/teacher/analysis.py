@@ -5,19 +5,23 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
 import networkx as nx
-from torch import nn
+from torch import Tensor, nn
 
 from search_spaces.base import SpaceError
-from search_spaces.teacher.branches import WEIGHTS, Branch, find_branches, graph_of
+from search_spaces.teacher.branches import Branch, find_branches, graph_of
 from search_spaces.teacher.channels import Plan, plan
-from search_spaces.teacher.macs import count_macs
+from search_spaces.teacher.macs import count_macs, output_shapes
+from search_spaces.teacher.operations import WEIGHTS
+from search_spaces.teacher.rules import known_widths
 from search_spaces.teacher.trace import ExampleInputs, ForwardFn, Node, trace
 
+CONNECTED = frozenset({"conv", "depthwise_conv", "linear"})
+"""Kinds of layers whose weights connect inputs with outputs."""
 _NORMS = {"batch_norm": "batch_norm", "group_norm": "other_norm", "layer_norm": "other_norm"}
 
 
@@ -27,9 +31,10 @@ class Layer:
 
     `kind` is one of `base.KINDS`; `kernel`, `stride`, `padding`, `dilation` are those of its first spatial axis (0
     where it has none); `taps` is the product of the kernel sizes; `positions` is the number of output positions of one
-    example (1 for flat features); `height` its output height (or length) over the network's input's; `line` the source
-    line that called it; `reason` why it cannot be removed (empty: it can). `resizable` says that it has an odd square
-    kernel, padded with zeros so that a smaller one gives the same positions.
+    example over all calls (1 for flat features; input positions for a transposed conv); `height` its output height (or
+    length) over the network's input's; `line` the source line that called it; `reason` why it cannot be removed (empty:
+    it can). `resizable` says that it has an odd square kernel, padded with zeros so that a smaller one gives the same
+    positions.
     """
 
     name: str
@@ -58,7 +63,7 @@ class Layer:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one example."""
-        if self.kind not in {"conv", "depthwise_conv", "linear"}:
+        if self.kind not in CONNECTED:
             return 0
         return self.positions * self.width_out * (self.width_in // self.groups) * self.taps
 
@@ -68,6 +73,9 @@ class Reading:
     """All that is known of a teacher: `network` is a private copy of it in eval mode, never to be edited.
 
     `parameters` and `macs` are the teacher's totals for one example; `other_macs` those outside its layers.
+    `distrusted` are nodes whose sizes do not follow the channels, as trying showed, with the reason. `calls` are the
+    nodes of each layer; `example` is what the network was read with (two examples, as a rule), `output_shapes` what it
+    gave; `needs_values` says that it cannot run on tensors without values.
     """
 
     network: nn.Module
@@ -79,6 +87,12 @@ class Reading:
     macs: int
     widths: dict[str, int]
     full: Plan
+    distrusted: dict[int, str]
+    calls: dict[str, tuple[int, ...]]
+    example: ExampleInputs
+    forward_fn: ForwardFn | None
+    output_shapes: tuple[tuple[int, ...], ...]
+    needs_values: bool
 
     @property
     def other_macs(self) -> int:
@@ -86,18 +100,26 @@ class Reading:
         return self.macs - sum(layer.macs for layer in self.layers)
 
 
-def read(network: nn.Module, example_inputs: ExampleInputs, *, forward_fn: ForwardFn | None = None) -> Reading:
-    """Read a teacher. The network itself is left as it was.
+def analyse(network: nn.Module, example_inputs: ExampleInputs, *, forward_fn: ForwardFn | None = None) -> Reading:
+    """What a teacher's graph says; `reading.read` then tries what it does not say for certain.
 
     Raises:
         SpaceError: it does not run on the example inputs, or its graph cannot be captured.
     """
-    nodes, own = trace(network, example_inputs, forward_fn)
+    example = _few(example_inputs)
+    try:
+        nodes, own = trace(network, example, forward_fn)
+    except SpaceError:
+        if example is example_inputs:
+            raise
+        example = example_inputs  # the number of examples is fixed in the network's code
+        nodes, own = trace(network, example, forward_fn)
     graph = graph_of(nodes)
     names = tuple(dict.fromkeys(node.layer for node in nodes if node.layer))
     batch = next((node.shape[0] for node in nodes if node.op == "input" and node.shape), 1)
     layers = tuple(_layer(name, nodes, graph, own, batch) for name in names)
-    widths = {layer.name: layer.width_out for layer in layers if layer.kind in {"conv", "depthwise_conv", "linear"}}
+    widths = known_widths(nodes)
+    shapes, needs_values = output_shapes(own, example, forward_fn)
     structure = [[node.op, node.layer, node.inputs, node.shape[1:], node.detail] for node in nodes]
     kernels = [[layer.name, layer.kind, layer.kernel, layer.stride, layer.bias, layer.width_out] for layer in layers]
     digest = hashlib.sha256(json.dumps([structure, kernels]).encode()).hexdigest()[:16]
@@ -108,10 +130,42 @@ def read(network: nn.Module, example_inputs: ExampleInputs, *, forward_fn: Forwa
         branches=find_branches(nodes, graph),
         fingerprint=digest,
         parameters=sum(parameter.numel() for parameter in own.parameters()),
-        macs=count_macs(own, example_inputs, forward_fn) // batch,
+        macs=count_macs(own, example, forward_fn) // batch,
         widths=widths,
         full=plan(nodes, widths),
+        distrusted={},
+        calls=_calls(nodes),
+        example=example,
+        forward_fn=forward_fn,
+        output_shapes=shapes,
+        needs_values=needs_values,
     )
+
+
+def _few(example_inputs: ExampleInputs) -> ExampleInputs:
+    """The first two examples of a batch: enough to see how a network is made."""
+    values = (
+        [example_inputs]
+        if isinstance(example_inputs, Tensor)
+        else list(example_inputs.values() if isinstance(example_inputs, Mapping) else example_inputs)
+    )
+    sizes = {len(value) for value in values if isinstance(value, Tensor) and value.ndim > 0}
+    if not all(isinstance(value, Tensor) and value.ndim > 0 for value in values) or len(sizes) != 1 or sizes <= {1, 2}:
+        return example_inputs
+    if isinstance(example_inputs, Tensor):
+        return example_inputs[:2]
+    if isinstance(example_inputs, Mapping):
+        return {name: value[:2] for name, value in example_inputs.items()}
+    return tuple(value[:2] for value in example_inputs)
+
+
+def _calls(nodes: tuple[Node, ...]) -> dict[str, tuple[int, ...]]:
+    """The nodes of each layer."""
+    calls: dict[str, list[int]] = {}
+    for node in nodes:
+        if node.layer:
+            calls.setdefault(node.layer, []).append(node.index)
+    return {layer: tuple(indices) for layer, indices in calls.items()}
 
 
 def ignored(reading: Reading, patterns: Sequence[str | type[nn.Module]]) -> frozenset[str]:
@@ -141,10 +195,10 @@ def _layer(name: str, nodes: tuple[Node, ...], graph: nx.DiGraph, network: nn.Mo
     calls = tuple(node for node in nodes if node.layer == name)
     node, module = calls[0], network.get_submodule(name)
     before = nodes[node.inputs[0]].shape if node.inputs else ()
+    convolves = node.op in {"conv", "conv_transpose"}
     kind = _kind(node, module, before)
     kernels = _sizes(module, "kernel_size")
-    axis = len(node.shape) - 1 if node.op == "linear" or len(node.shape) < 2 else 1
-    spatial = node.shape[2:] if node.op != "linear" else node.shape[1:-1]
+    axis = len(node.shape) - 1 if node.op in {"linear", "embedding"} or len(node.shape) < 2 else 1
     top = next((n.shape for n in nodes if n.op == "input"), ())
     image = len(node.shape) == len(top) and len(top) > 2 and axis == 1
     return Layer(
@@ -155,12 +209,12 @@ def _layer(name: str, nodes: tuple[Node, ...], graph: nx.DiGraph, network: nn.Mo
         stride=next(iter(_sizes(module, "stride")), 0),
         padding=next(iter(_sizes(module, "padding")), 0),
         dilation=next(iter(_sizes(module, "dilation")), 1),
-        groups=node.detail[0] if node.op == "conv" else 1,
-        taps=prod(kernels) if node.op == "conv" else 1,
+        groups=node.detail[0] if convolves else 1,
+        taps=prod(kernels) if convolves else 1,
         bias=getattr(module, "bias", None) is not None,
         width_in=before[axis] if axis < len(before) else 1,
         width_out=node.shape[axis] if node.shape else 1,
-        positions=prod(spatial),
+        positions=sum(_positions(call, nodes) for call in calls),
         height=min(1.0, node.shape[2] / top[2]) if image else 1.0,
         parameters=sum(parameter.numel() for parameter in module.parameters(recurse=False)),
         line=node.line,
@@ -169,8 +223,15 @@ def _layer(name: str, nodes: tuple[Node, ...], graph: nx.DiGraph, network: nn.Mo
     )
 
 
+def _positions(call: Node, nodes: tuple[Node, ...]) -> int:
+    """At how many positions of one example a call applies its weights."""
+    if call.op == "linear":
+        return prod(call.shape[1:-1])
+    return prod(nodes[call.inputs[0]].shape[2:] if call.op == "conv_transpose" else call.shape[2:])
+
+
 def _kind(node: Node, module: nn.Module, before: tuple[int, ...]) -> str:
-    if node.op == "conv":
+    if node.op in {"conv", "conv_transpose"}:
         return "depthwise_conv" if node.detail[0] == before[1] > 1 else "conv"
     if node.op in _NORMS:
         return _NORMS[node.op] if not isinstance(module, nn.modules.instancenorm._InstanceNorm) else "other_norm"
@@ -183,6 +244,8 @@ def _kind(node: Node, module: nn.Module, before: tuple[int, ...]) -> str:
 
 def _why_kept(calls: tuple[Node, ...], nodes: tuple[Node, ...], graph: nx.DiGraph, before: tuple[int, ...]) -> str:
     node = calls[0]
+    if not node.solo:
+        return "does more in its forward than one operation"
     if node.op == "opaque":
         return f"{node.target} at {node.line} is not understood, or its weights are used elsewhere too"
     if len(node.inputs) != 1 or (node.op in WEIGHTS and len(calls) > 1):

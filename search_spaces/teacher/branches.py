@@ -7,10 +7,8 @@ from dataclasses import dataclass, replace
 
 import networkx as nx
 
-from search_spaces.teacher.operations import ZERO_TO_ZERO, base_name
+from search_spaces.teacher.operations import WEIGHTS, ZERO_TO_ZERO, base_name
 from search_spaces.teacher.trace import Node
-
-WEIGHTS = frozenset({"conv", "linear"})
 
 
 @dataclass(frozen=True)

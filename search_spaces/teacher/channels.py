@@ -1,132 +1,95 @@
-"""Which channels must keep equal width: one walk over the graph, for the teacher or with layers removed.
+"""Channel groups: which layers must keep equal width, and which widths cannot change, with layers removed.
 
-Every producer of channels (conv, linear) opens a group; adds, depthwise convolutions and norms tie groups together;
-whatever is not understood freezes the groups that reach it. A removed layer passes its input's channels on, and a
-removed branch contributes nothing to its add.
+Every producer of channels (conv, linear, embedding) brings forth as many atoms as it has outputs. The rules say what
+becomes of them; atoms that must go or stay together form a class, and classes that lie alike in all tensors form a
+group, of which any number may be kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from math import prod
+from bisect import bisect_right
+from dataclasses import dataclass
 
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from search_spaces.teacher.flows import Flow, Ints, Joined, Mapped, Repeated, WidthConflict
+from search_spaces.teacher.rules import RULES, opaque, pass_on
 from search_spaces.teacher.trace import Node
+from search_spaces.teacher.walk import Walk
 
-Fold = tuple[str, int]
-"""A removed weight layer that later consumers have to make up for (name, 0), or a flatten ("", entries a channel)."""
-
-
-class WidthConflict(Exception):  # noqa: N818 - a signal between two functions, not an error that users see
-    """Two places that must agree in width do not, so the removal is not legal."""
+__all__ = ["Channels", "Ends", "Flow", "Group", "Joined", "Mapped", "Plan", "Repeated", "WidthConflict", "plan"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Channels:
-    """How the channels of a group lie in a tensor: along `axis`, `repeat` neighbouring entries for each channel."""
+    """How the channels of groups lie in a tensor: along `axis`, entry i belongs to class `classes[i]`.
+
+    `counts` are pairs of a group and how many entries each of its classes has; `flow` tells what removed layers did.
+    """
 
     axis: int
-    group: int
-    repeat: int = 1
-    folds: tuple[Fold, ...] = ()
+    classes: Ints
+    counts: tuple[tuple[int, int], ...]
+    flow: Flow
+
+    @property
+    def groups(self) -> frozenset[int]:
+        """The groups whose channels these are."""
+        return frozenset(group for group, _ in self.counts)
+
+    def entries(self, kept: tuple[int, ...]) -> int:
+        """How many entries there are where group i keeps `kept[i]` classes."""
+        return sum(kept[group] * many for group, many in self.counts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """Channels that keep equal width.
 
-    `name` is the first layer that produces them, `width` their number, of which any choice must keep the same number in
-    each of `blocks` equal blocks; `frozen` says why the width may not change (empty: it may). `producers` and `scales`
-    are the layers whose output rows, and whose per-channel scales, are these channels.
+    `name` is the first layer that produces them, `width` the number that it produces, `each` how many of them each of
+    the `classes` holds. Any choice keeps the same number of classes in each of `blocks` equal blocks; `frozen` says why
+    the width may not change (empty: it may). `producers` and `scales` are the layers whose output rows, and whose
+    per-channel scales, are these channels.
     """
 
     name: str
     width: int
+    each: int
     blocks: int
     frozen: str
+    classes: Ints
     producers: tuple[str, ...]
     scales: tuple[str, ...]
 
+    @property
+    def unit(self) -> int:
+        """Any width is a multiple of this."""
+        return self.each * self.blocks
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Ends:
-    """What enters and leaves one surviving layer; `group` of each refers to `Plan.groups`."""
+    """What enters and leaves one surviving layer."""
 
     incoming: Channels
     outgoing: Channels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """The groups of a network; the channels at the two ends of each surviving layer with weights or scales, and those
-    of each node's value (None where they are not known)."""
+    of each node's value (None where they are not known).
+
+    `suspects` maps nodes whose sizes may be constants to the groups that reach them.
+    """
 
     groups: tuple[Group, ...]
     ends: dict[str, Ends]
     values: dict[int, Channels | None]
-
-
-@dataclass
-class _Walk:
-    nodes: tuple[Node, ...]
-    removed: frozenset[str]
-    emptied: dict[int, int]  # add node → the input that remains
-    skipped: frozenset[int]  # nodes of removed branches
-    widths: dict[str, int]  # teacher's output width of conv and linear layers
-    parent: list[int] = field(default_factory=list)
-    width: list[int] = field(default_factory=list)
-    blocks: list[int] = field(default_factory=list)
-    frozen: list[str] = field(default_factory=list)
-    birth: list[str] = field(default_factory=list)
-    members: list[tuple[str, str, int]] = field(default_factory=list)  # (layer, "producer" | "scale", group)
-    ends: dict[str, Ends] = field(default_factory=dict)
-
-    def new(self, width: int, name: str, frozen: str = "") -> int:
-        self.parent.append(len(self.parent))
-        self.width.append(width)
-        self.blocks.append(1)
-        self.frozen.append(frozen)
-        self.birth.append(name)
-        return len(self.parent) - 1
-
-    def find(self, group: int) -> int:
-        while self.parent[group] != group:
-            group = self.parent[group]
-        return group
-
-    def tie(self, first: int, second: int) -> None:
-        first, second = sorted((self.find(first), self.find(second)))
-        if first == second:
-            return
-        if self.width[first] != self.width[second]:
-            raise WidthConflict(f"{self.width[first]} channels meet {self.width[second]}")
-        self.parent[second] = first
-        self.frozen[first] = self.frozen[first] or self.frozen[second]
-        self.block(first, self.blocks[second])
-
-    def block(self, group: int, blocks: int) -> None:
-        group = self.find(group)
-        if self.width[group] % blocks:
-            raise WidthConflict(f"{self.width[group]} channels do not divide into {blocks} groups")
-        few, many = sorted((self.blocks[group], blocks))
-        self.blocks[group] = many
-        if many % few:
-            self.freeze(group, f"is divided into {few} and into {many} groups")
-
-    def freeze(self, group: int, reason: str) -> None:
-        group = self.find(group)
-        self.frozen[group] = self.frozen[group] or reason
-
-    def entries(self, channels: Channels) -> int:
-        return self.width[self.find(channels.group)] * channels.repeat
-
-    def hold(self, channels: Channels | None, node: Node, size: int, reason: str) -> None:
-        """Freeze what reaches a place that insists on the teacher's width."""
-        if channels is None:
-            return
-        if self.entries(channels) != size:
-            raise WidthConflict(f"{node.target} at {node.line} expects {size} channels")
-        self.freeze(channels.group, reason)
+    suspects: dict[int, frozenset[int]]
+    classes: int
 
 
 def plan(
@@ -135,228 +98,165 @@ def plan(
     removed: frozenset[str] = frozenset(),
     emptied: dict[int, int] | None = None,
     skipped: frozenset[int] = frozenset(),
+    distrusted: dict[int, str] | None = None,
 ) -> Plan:
     """The channel groups with some layers removed.
 
     Args:
         nodes: the graph.
-        widths: output width of each conv and linear layer.
+        widths: output width of each layer with weights.
         removed: layers that pass their input on.
         emptied: for each add whose branch is gone, the input that remains.
         skipped: the nodes of such branches.
+        distrusted: nodes that freeze what reaches them, with the reason.
 
     Raises:
         WidthConflict: the remaining layers do not fit together.
     """
-    walk = _Walk(nodes, removed, emptied or {}, skipped, widths)
-    values: dict[int, Channels | None] = {}
+    walk, emptied = Walk(nodes, widths, removed, distrusted or {}), emptied or {}
+    values: dict[int, Flow | None] = {-1: None}
     for node in nodes:
-        if node.index in walk.skipped:
+        if node.index in skipped:
             continue
         if node.layer in removed:
-            values[node.index] = _pass_on(walk, node, values[node.inputs[0]])
-        elif node.index in walk.emptied:
-            values[node.index] = values[walk.emptied[node.index]]
+            values[node.index] = pass_on(walk, node, values[node.inputs[0]])
+        elif node.index in emptied:
+            values[node.index] = values[emptied[node.index]]
         else:
-            values[node.index] = _RULES[node.op](walk, node, [values[i] for i in node.inputs])
-    return _finish(walk, values)
+            rule = opaque if node.index in walk.distrusted else RULES[node.op]
+            values[node.index] = rule(walk, node, [values[i] for i in node.operands])
+    del values[-1]
+    return _Settled(walk, values).plan()
 
 
-def _pass_on(walk: _Walk, node: Node, channels: Channels | None) -> Channels | None:
-    if node.op not in {"conv", "linear"}:
-        return channels
-    before, axis = walk.nodes[node.inputs[0]].shape, len(node.shape) - 1 if node.op == "linear" else 1
-    if channels is None or channels.axis != axis:
-        # Nobody follows these channels, so nobody could bring the consumers to another width.
-        if before[axis] != node.shape[axis]:
-            raise WidthConflict(f"{node.layer} turns {before[axis]} channels of unknown origin into {node.shape[axis]}")
-        return channels
-    return Channels(channels.axis, channels.group, channels.repeat, (*channels.folds, (node.layer, 0)))
+class _Settled:
+    """A finished walk: atoms become classes, classes become groups."""
+
+    def __init__(self, walk: Walk, values: dict[int, Flow | None]) -> None:
+        self.walk, self.values = walk, values
+        self.label = _components(walk)  # [atoms] → class
+        self.classes = int(self.label.max()) + 1 if len(self.label) else 0
+        ends = [flow for pair in walk.ends.values() for flow in pair]
+        flows = [flow for flow in (*ends, *values.values(), *(f for _, f in walk.suspects)) if flow is not None]
+        self.flows = list({id(flow): flow for flow in flows}.values())
+        self.reasons = [""]
+        self.reason_of = np.zeros(self.classes, dtype=np.int64)
+        for atoms, reason in walk.frozen:
+            self._freeze(self.label[atoms], reason)
+        self.blocks = self._divisions()
+        self.group_of, self.members = self._groups()
+
+    def plan(self) -> Plan:
+        found: dict[int, Channels] = {}
+        for flow in self.flows:
+            classes = self.label[flow.atoms]
+            groups, entries = np.unique(self.group_of[classes], return_counts=True)
+            counts = tuple((int(g), int(n) // len(self.members[g])) for g, n in zip(groups, entries, strict=True))
+            found[id(flow)] = Channels(flow.axis, classes, counts, flow)
+        ends = {name: Ends(found[id(a)], found[id(b)]) for name, (a, b) in self.walk.ends.items()}
+        suspects: dict[int, frozenset[int]] = {}
+        for node, flow in self.walk.suspects:
+            suspects[node] = suspects.get(node, frozenset()) | found[id(flow)].groups
+        values = {index: None if flow is None else found[id(flow)] for index, flow in self.values.items()}
+        return Plan(self._named(found), ends, values, suspects, self.classes)
+
+    def _freeze(self, classes: Ints, reason: str) -> None:
+        """The first reason is the one that is told."""
+        self.reasons.append(reason)
+        fresh = classes[self.reason_of[classes] == 0]
+        self.reason_of[fresh] = len(self.reasons) - 1
+
+    def _divisions(self) -> Ints:
+        """The number of the block [classes] of each class where blocks must keep equally many, else 0."""
+        block_of = np.zeros(self.classes, dtype=np.int64)
+        many = np.ones(self.classes, dtype=np.int64)
+        for atoms, blocks in sorted(self.walk.divided, key=lambda pair: -pair[1]):
+            classes = self.label[atoms]
+            block = np.arange(len(atoms)) * blocks // len(atoms)
+            spread = np.zeros((self.classes, 2), dtype=np.int64)
+            spread[:, 0] = blocks
+            np.minimum.at(spread[:, 0], classes, block)
+            np.maximum.at(spread[:, 1], classes, block)
+            inside = spread[classes, 0] == spread[classes, 1]
+            if not inside.any() and len(np.unique(classes)) * blocks == len(classes):
+                continue  # each class has one entry in each block
+            first = many[classes[0]]
+            finer = bool((many[classes] == first).all()) and first % blocks == 0
+            if not inside.all() or (first > 1 and not finer):
+                self._freeze(classes, f"is divided into {blocks} groups in more than one way")
+            elif first == 1:
+                block_of[classes], many[classes] = block, blocks
+        self.many = many
+        return block_of
+
+    def _groups(self) -> tuple[Ints, list[Ints]]:
+        """The group of each class, and the classes of each group in order."""
+        mark = np.zeros(self.classes, dtype=np.uint64)
+        for flow, number in zip(self.flows, _numbers(len(self.flows)), strict=True):
+            np.add.at(mark, self.label[flow.atoms], number)
+        same = np.stack([mark, self.reason_of.astype(np.uint64), self.many.astype(np.uint64)], axis=1)
+        _, first, inverse = np.unique(same, axis=0, return_index=True, return_inverse=True)
+        order = np.argsort(np.argsort(first))  # groups in the order of their first class
+        group_of: Ints = order[inverse.reshape(-1)]
+        members = [np.flatnonzero(group_of == group) for group in range(len(first))]
+        for group, classes in enumerate(members):
+            blocks = int(self.many[classes[0]])
+            even = np.repeat(np.arange(blocks), len(classes) // blocks) if len(classes) % blocks == 0 else None
+            ranks = np.unique(self.blocks[classes], return_inverse=True)[1].reshape(-1)
+            if blocks > 1 and (even is None or not np.array_equal(ranks, even)):
+                self._freeze(members[group], f"is divided unevenly into {blocks} groups")
+        return group_of, members
+
+    def _named(self, found: dict[int, Channels]) -> tuple[Group, ...]:
+        producers: list[list[tuple[str, int]]] = [[] for _ in self.members]
+        scales: list[list[str]] = [[] for _ in self.members]
+        for layer, role, flow in self.walk.members:
+            for group, each in found[id(flow)].counts:
+                if role == "producer":
+                    producers[group].append((layer, each))
+                else:
+                    scales[group].append(layer)
+        starts = [start for start, _ in self.walk.births]
+        first_atom = np.unique(self.label, return_index=True)[1]
+        names: dict[str, int] = {}
+        groups = []
+        for index, classes in enumerate(self.members):
+            born = self.walk.births[bisect_right(starts, int(first_atom[classes[0]])) - 1][1]
+            name, each = producers[index][0] if producers[index] else (born, 1)
+            names[name] = names.get(name, 0) + 1
+            groups.append(
+                Group(
+                    name=name if names[name] == 1 else f"{name}#{names[name]}",
+                    width=len(classes) * each,
+                    each=each,
+                    blocks=int(self.many[classes[0]]),
+                    frozen=self.reasons[int(self.reason_of[classes[0]])],
+                    classes=classes,
+                    producers=tuple(layer for layer, _ in producers[index]),
+                    scales=tuple(scales[index]),
+                )
+            )
+        return tuple(groups)
 
 
-def _opaque(walk: _Walk, node: Node, inputs: list[Channels | None]) -> Channels | None:
-    for channels, index in zip(inputs, node.inputs, strict=True):
-        if channels is not None:
-            size = walk.nodes[index].shape[channels.axis]
-            walk.hold(channels, node, size, f"reaches {node.target} at {node.line or 'an unknown line'}")
-    return None
+def _components(walk: Walk) -> Ints:
+    """The class [atoms] of each atom, numbered in the order of their first atoms."""
+    if not walk.ties:
+        return np.arange(walk.size)
+    rows = np.concatenate([first for first, _ in walk.ties])
+    columns = np.concatenate([second for _, second in walk.ties])
+    graph = coo_matrix((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(walk.size, walk.size))
+    label = connected_components(graph, directed=False)[1]
+    first, inverse = np.unique(label, return_index=True, return_inverse=True)[1:]
+    order: Ints = np.argsort(np.argsort(first))[inverse.reshape(-1)]
+    return order
 
 
-def _input(walk: _Walk, node: Node, inputs: list[Channels | None]) -> Channels | None:
-    if len(node.shape) < 2:
-        return None
-    # Images carry channels on axis 1, flat features and tokens on the last axis.
-    axis = 1 if len(node.shape) != 3 else 2
-    return Channels(axis, walk.new(node.shape[axis], f"input{node.index}", "is the network's input"))
-
-
-def _output(walk: _Walk, node: Node, inputs: list[Channels | None]) -> Channels | None:
-    for channels, index in zip(inputs, node.inputs, strict=True):
-        if channels is not None:
-            walk.hold(channels, node, walk.nodes[index].shape[channels.axis], "is the network's output")
-    return None
-
-
-def _known(walk: _Walk, node: Node, channels: Channels | None, axis: int) -> Channels:
-    """The input of a weight layer; one of unknown origin has a frozen width of its own."""
-    size = walk.nodes[node.inputs[0]].shape[axis]
-    if channels is not None and channels.axis == axis:
-        return channels
-    walk.hold(channels, node, walk.nodes[node.inputs[0]].shape[channels.axis] if channels else 0, "changes its axis")
-    return Channels(axis, walk.new(size, f"before {node.layer}", "comes from an operation that is not understood"))
-
-
-def _conv(walk: _Walk, node: Node, inputs: list[Channels | None]) -> Channels | None:
-    groups, out = node.detail[0], walk.widths[node.layer]
-    incoming = _known(walk, node, inputs[0], 1)
-    full = walk.nodes[node.inputs[0]].shape[1]
-    if groups > 1 and groups == full:  # depthwise: the output's channels are the input's
-        many = out // full
-        folds = (*incoming.folds, ("", many)) if incoming.folds and many > 1 else incoming.folds
-        outgoing = Channels(1, incoming.group, incoming.repeat * many, folds)
-        walk.members.append((node.layer, "scale", incoming.group))
-    else:
-        outgoing = Channels(1, walk.new(out, node.layer))
-        walk.members.append((node.layer, "producer", outgoing.group))
-        if groups > 1:
-            if incoming.repeat != 1 or walk.entries(incoming) != full:
-                raise WidthConflict(f"{node.layer} divides {full} channels into {groups} groups")
-            walk.block(incoming.group, groups)
-            walk.block(outgoing.group, groups)
-    walk.ends[node.layer] = Ends(incoming, outgoing)
-    return outgoing
-
-
-def _linear(walk: _Walk, node: Node, inputs: list[Channels | None]) -> Channels | None:
-    axis = len(node.shape) - 1
-    incoming = _known(walk, node, inputs[0], axis)
-    outgoing = Channels(axis, walk.new(walk.widths[node.layer], node.layer))
-    walk.members.append((node.layer, "producer", outgoing.group))
-    walk.ends[node.layer] = Ends(incoming, outgoing)
-    return outgoing
-
-
-def _scaled(walk: _Walk, node: Node, inputs: list[Channels | None]) -> Channels | None:
-    """Norms with one number for each channel on axis 1."""
-    channels = inputs[0]
-    if channels is None:
-        return None
-    if channels.axis != 1 or not node.layer:
-        return _opaque(walk, node, inputs)
-    if node.op == "group_norm":
-        if channels.repeat != 1:
-            return _opaque(walk, node, inputs)
-        walk.block(channels.group, node.detail[0])
-    walk.members.append((node.layer, "scale", channels.group))
-    walk.ends[node.layer] = Ends(channels, channels)
-    return channels
-
-
-def _layer_norm(walk: _Walk, node: Node, inputs: list[Channels | None]) -> Channels | None:
-    channels = inputs[0]
-    if channels is None:
-        return None
-    if channels.axis < len(node.shape) - node.detail[0]:
-        return channels  # the channels are not among the normalised axes
-    if not node.layer:
-        return _opaque(walk, node, inputs)
-    walk.members.append((node.layer, "scale", channels.group))
-    walk.ends[node.layer] = Ends(channels, channels)
-    return channels
-
-
-def _same(walk: _Walk, node: Node, inputs: list[Channels | None]) -> Channels | None:
-    return inputs[0]
-
-
-def _pool(walk: _Walk, node: Node, inputs: list[Channels | None]) -> Channels | None:
-    channels = inputs[0]
-    return channels if channels is None or channels.axis == 1 else _opaque(walk, node, inputs)
-
-
-def _binary(walk: _Walk, node: Node, inputs: list[Channels | None]) -> Channels | None:
-    first, second = inputs
-    if first is None or second is None:
-        return _opaque(walk, node, inputs)
-    from_end = [c.axis - len(walk.nodes[i].shape) for c, i in zip((first, second), node.inputs, strict=True)]
-    sizes = [walk.nodes[i].shape[c.axis] for c, i in zip((first, second), node.inputs, strict=True)]
-    if from_end[0] != from_end[1] or first.repeat != second.repeat or sizes[0] != sizes[1]:
-        return _opaque(walk, node, inputs)
-    walk.tie(first.group, second.group)
-    # Where both sides were brought to another width, the shorter chain of removed layers stands for both.
-    changed = walk.entries(first) != sizes[0]
-    folds = min(first.folds, second.folds, key=len) if changed else ()
-    return Channels(len(node.shape) + from_end[0], first.group, first.repeat, folds)
-
-
-def _flatten(walk: _Walk, node: Node, inputs: list[Channels | None]) -> Channels | None:
-    channels, start = inputs[0], node.detail[0]
-    if channels is None or channels.axis < start:
-        return channels
-    if channels.axis > start:
-        return _opaque(walk, node, inputs)
-    entries = prod(walk.nodes[node.inputs[0]].shape[start + 1 :])
-    folds = (*channels.folds, ("", entries)) if channels.folds and entries > 1 else channels.folds
-    return Channels(start, channels.group, channels.repeat * entries, folds)
-
-
-def _mean(walk: _Walk, node: Node, inputs: list[Channels | None]) -> Channels | None:
-    channels, keeps, axes = inputs[0], node.detail[0], node.detail[1:]
-    if channels is None or channels.axis in axes:
-        return _opaque(walk, node, inputs)
-    gone = 0 if keeps else sum(axis < channels.axis for axis in axes)
-    return Channels(channels.axis - gone, channels.group, channels.repeat, channels.folds)
-
-
-def _permute(walk: _Walk, node: Node, inputs: list[Channels | None]) -> Channels | None:
-    channels = inputs[0]
-    if channels is None:
-        return None
-    return Channels(node.detail.index(channels.axis), channels.group, channels.repeat, channels.folds)
-
-
-_Rule = Callable[[_Walk, Node, list[Channels | None]], Channels | None]
-_RULES: dict[str, _Rule] = {
-    "input": _input,
-    "output": _output,
-    "opaque": _opaque,
-    "conv": _conv,
-    "linear": _linear,
-    "batch_norm": _scaled,
-    "group_norm": _scaled,
-    "vector": _scaled,
-    "layer_norm": _layer_norm,
-    "same": _same,
-    "pool": _pool,
-    "binary": _binary,
-    "flatten": _flatten,
-    "mean": _mean,
-    "permute": _permute,
-}
-
-
-def _finish(walk: _Walk, values: dict[int, Channels | None]) -> Plan:
-    roots = [group for group in range(len(walk.parent)) if walk.parent[group] == group]
-    position = {root: i for i, root in enumerate(roots)}
-    producers: dict[int, list[str]] = {root: [] for root in roots}
-    scales: dict[int, list[str]] = {root: [] for root in roots}
-    for layer, role, group in walk.members:
-        (producers if role == "producer" else scales)[walk.find(group)].append(layer)
-    groups = tuple(
-        Group(
-            (producers[r] or [walk.birth[r]])[0], walk.width[r], walk.blocks[r], walk.frozen[r],
-            tuple(producers[r]), tuple(scales[r]),
-        )
-        for r in roots
-    )  # fmt: skip
-
-    known: dict[int, Channels] = {}  # most nodes pass on the very object that they were given
-
-    def settled(channels: Channels) -> Channels:
-        if id(channels) not in known:
-            group = position[walk.find(channels.group)]
-            known[id(channels)] = Channels(channels.axis, group, channels.repeat, channels.folds)
-        return known[id(channels)]
-
-    ends = {name: Ends(settled(ends.incoming), settled(ends.outgoing)) for name, ends in walk.ends.items()}
-    return Plan(groups, ends, {index: value and settled(value) for index, value in values.items()})
+def _numbers(count: int) -> Ints:
+    """Well-spread 64-bit numbers (splitmix64), to tell sets of tensors apart by their sums."""
+    with np.errstate(over="ignore"):
+        z = (np.arange(1, count + 1, dtype=np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed: Ints = z ^ (z >> np.uint64(31))
+    return mixed

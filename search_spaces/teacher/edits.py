@@ -81,7 +81,10 @@ def narrow_conv(
 
 
 def _grouped_rows(weight: torch.Tensor, groups: int, keep_in: torch.Tensor, keep_out: torch.Tensor) -> torch.Tensor:
-    """Rows and columns of a grouped conv's weight [out, in / groups, ...]; each group keeps equally many."""
+    """Rows and columns of a grouped conv's weight [out, in / groups, ...]; each group keeps equally many.
+
+    For a transposed conv's [in, out / groups, ...] the two change places.
+    """
     columns = keep_in.reshape(groups, -1) % weight.shape[1]  # [groups, kept]
     rows = keep_out.reshape(groups, -1)
     return torch.cat([weight[rows[g]][:, columns[g]] for g in range(groups)])
@@ -94,6 +97,29 @@ def narrow_linear(module: nn.Module, keep_in: torch.Tensor, keep_out: torch.Tens
     weight = weight[keep_out][:, keep_in]
     _set(module, weight=parameter(weight), in_features=len(keep_in), out_features=len(keep_out))
     _narrow_vector(module, "bias", keep_out, False)
+
+
+def narrow_conv_transpose(
+    module: nn.Module, layer: Layer, keep_in: torch.Tensor, keep_out: torch.Tensor, fold: torch.Tensor | None
+) -> None:
+    """As `narrow_conv`, for weights [in, out / groups, ...]."""
+    weight = _tensor(module, "weight")
+    if layer.kind == "depthwise_conv":
+        mean = weight.mean(dim=0, keepdim=True).expand(len(keep_out), *weight.shape[1:])
+        weight = mean if fold is not None else weight[keep_out]
+        _set(module, groups=len(keep_in))
+    elif layer.groups > 1:
+        weight = _grouped_rows(weight, layer.groups, keep_out, keep_in)
+    else:
+        weight = weight if fold is None else torch.einsum("io...,ij->jo...", weight, fold)
+        weight = weight[keep_in][:, keep_out]
+    _set(module, weight=parameter(weight), in_channels=len(keep_in), out_channels=len(keep_out))
+    _narrow_vector(module, "bias", keep_out, layer.kind == "depthwise_conv" and fold is not None)
+
+
+def narrow_embedding(module: nn.Module, keep: torch.Tensor) -> None:
+    """Keep some entries of each vector of an embedding."""
+    _set(module, weight=parameter(_tensor(module, "weight")[:, keep]), embedding_dim=len(keep))
 
 
 def narrow_scale(module: nn.Module, keep: torch.Tensor, *, displaced: bool) -> None:

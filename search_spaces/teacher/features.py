@@ -60,4 +60,4 @@ SIZE_COLUMNS = [COLUMN[name] for name in ("width_in", "width_out", "parameter_sh
 
 def _entries(shape: Shape, node: int, teacher: int) -> int:
     channels = shape.plan.values.get(node)
-    return shape.widths[channels.group] * channels.repeat if channels is not None else teacher
+    return channels.entries(shape.kept) if channels is not None else teacher

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 
+import numpy as np
 import torch
 from torch import nn
 
 from search_spaces.base import SpaceError
 from search_spaces.teacher.analysis import Reading
-from search_spaces.teacher.channels import Channels, Group
+from search_spaces.teacher.channels import Channels, Group, Plan
+from search_spaces.teacher.flows import Flow, Ints, Joined, Mapped
 from search_spaces.teacher.removal import Shape
 
 IMPORTANCE = ("l1", "l2", "bn_scale", "taylor", "random")
@@ -30,20 +33,40 @@ def keep_indices(scores: torch.Tensor, width: int, blocks: int = 1) -> torch.Ten
     return (best + offsets).flatten().sort().values
 
 
-def entries(keep: torch.Tensor, repeat: int) -> torch.Tensor:
-    """Positions along an axis where each channel has `repeat` neighbouring entries."""
-    return (keep.unsqueeze(1) * repeat + torch.arange(repeat, device=keep.device)).flatten()
+def kept_classes(
+    reading: Reading,
+    shape: Shape,
+    importance: str,
+    *,
+    gradients: Mapping[str, torch.Tensor] | None = None,
+    seed: int = 0,
+) -> torch.Tensor:
+    """Which classes of channels a student keeps, [classes] of bool: the most important ones of each group."""
+    keep = torch.ones(shape.plan.classes, dtype=torch.bool)
+    for index, group in enumerate(shape.plan.groups):
+        if shape.widths[index] < group.width:
+            scores = group_scores(reading, shape.plan, group, importance, gradients=gradients, seed=seed + index)
+            classes = torch.from_numpy(group.classes)
+            keep[classes] = False
+            keep[classes[keep_indices(scores.cpu(), shape.kept[index], group.blocks)]] = True
+    return keep
+
+
+def entries(keep: torch.Tensor, channels: Channels) -> torch.Tensor:
+    """The positions along an axis that remain, ascending."""
+    return keep[torch.from_numpy(channels.classes)].nonzero().flatten()
 
 
 def group_scores(
     reading: Reading,
+    plan: Plan,
     group: Group,
     importance: str,
     *,
     gradients: Mapping[str, torch.Tensor] | None = None,
     seed: int = 0,
 ) -> torch.Tensor:
-    """Importance [C] of a group's channels: the mean over its layers, each scaled to mean 1.
+    """Importance [classes] of a group's channels: the mean over its layers, each scaled to mean 1.
 
     "l1" and "l2" are norms of the output rows (Li et al., ICLR 2017), "bn_scale" the magnitude of the batch-norm scale
     (Liu et al., ICCV 2017; rows' l1 where there is none), "taylor" the magnitude of weight times gradient summed over a
@@ -55,21 +78,33 @@ def group_scores(
     if importance not in IMPORTANCE:
         raise SpaceError(f"importance: expected one of {', '.join(IMPORTANCE)}, found {importance!r}")
     if importance == "random":
-        return torch.rand(group.width, generator=torch.Generator().manual_seed(seed))
+        return torch.rand(len(group.classes), generator=torch.Generator().manual_seed(seed))
     scores = []
     if importance == "bn_scale":
-        modules = [reading.network.get_submodule(name) for name in group.scales]
-        norms = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.affine]
-        scores = [norm.weight.detach().abs() for norm in norms]
-        scores = [score for score in scores if len(score) == group.width]
+        for name in group.scales:
+            norm = reading.network.get_submodule(name)
+            if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.affine:
+                scores.append(_by_class(norm.weight.detach().abs(), plan.ends[name].outgoing.classes, group))
     if not scores:
-        scores = [_rows(reading, name, importance, gradients) for name in group.producers]
+        for name in group.producers:
+            rows = _rows(reading, name, importance, gradients)
+            scores.append(_by_class(rows, plan.ends[name].outgoing.classes, group))
     scaled = [score / score.mean().clamp_min(torch.finfo(score.dtype).tiny) for score in scores]
     return torch.stack(scaled).mean(dim=0)
 
 
+def _by_class(scores: torch.Tensor, classes: Ints, group: Group) -> torch.Tensor:
+    """The mean score [classes of the group] of the entries [entries of a layer] that belong to each class."""
+    place = np.searchsorted(group.classes, classes).clip(max=len(group.classes) - 1)
+    own = torch.from_numpy(np.flatnonzero(group.classes[place] == classes)).to(scores.device)
+    at = torch.from_numpy(place).to(scores.device)[own]
+    total = scores.new_zeros(len(group.classes)).index_add_(0, at, scores[own])
+    return total / scores.new_zeros(len(group.classes)).index_add_(0, at, torch.ones_like(scores[own])).clamp_min(1)
+
+
 def _rows(reading: Reading, layer: str, importance: str, gradients: Mapping[str, torch.Tensor] | None) -> torch.Tensor:
     weight = _weight(reading.network.get_submodule(layer))
+    op, groups = _operation(reading, layer)
     if importance == "taylor":
         name = f"{layer}.weight"
         if gradients is None or name not in gradients:
@@ -77,9 +112,25 @@ def _rows(reading: Reading, layer: str, importance: str, gradients: Mapping[str,
                 f"importance 'taylor' needs the gradient of {name}; open the space with "
                 "gradients=weight_gradients(network, inputs, targets)"
             )
-        return (weight * gradients[name].to(weight.device)).flatten(1).sum(1).abs()
-    rows = weight.flatten(1)
+        return output_rows(weight * gradients[name].to(weight.device), op, groups).sum(1).abs()
+    rows = output_rows(weight, op, groups)
     return rows.square().sum(1).sqrt() if importance == "l2" else rows.abs().sum(1)
+
+
+def output_rows(weight: torch.Tensor, op: str, groups: int) -> torch.Tensor:
+    """A layer's weights with one row [out, ...] for each output channel."""
+    if op == "embedding":
+        return weight.t()
+    if op == "conv_transpose":  # [in, out / groups, ...]
+        blocks = weight.flatten(2).reshape(groups, -1, weight.shape[1], weight[0, 0].numel())
+        return blocks.transpose(1, 2).reshape(groups * weight.shape[1], -1)
+    return weight.flatten(1)
+
+
+def _operation(reading: Reading, layer: str) -> tuple[str, int]:
+    """The rule and the number of groups of a layer with weights."""
+    node = next(node for node in reading.nodes if node.layer == layer)
+    return node.op, node.detail[0]
 
 
 def weight_gradients(network: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -102,34 +153,45 @@ def weight_gradients(network: nn.Module, inputs: torch.Tensor, targets: torch.Te
     }
 
 
-def fold_map(reading: Reading, shape: Shape, incoming: Channels) -> torch.Tensor | None:
+def fold_map(reading: Reading, incoming: Channels) -> torch.Tensor | None:
     """What removed layers did to a consumer's input, as one matrix [entries of the teacher, entries before slicing].
 
     A removed conv is represented by its response to a constant image (the sum over its taps), scaled by the batch norm
     that followed it; None where nothing was removed.
     """
-    if not incoming.folds:
-        return None
-    repeat = incoming.repeat
-    for name, many in incoming.folds:
-        repeat //= 1 if name else many
-    size = shape.plan.groups[incoming.group].width * repeat
-    reference = next(reading.network.parameters())
-    matrix = torch.eye(size, device=reference.device, dtype=reference.dtype)
-    for name, many in incoming.folds:
-        if name:
-            matrix = _constant_response(reading, name) @ matrix
-        else:
-            matrix = torch.kron(matrix, torch.eye(many, device=matrix.device, dtype=matrix.dtype))
-    return matrix
+    return None if incoming.flow.made is None else _matrix(reading, incoming.flow)
+
+
+def _matrix(reading: Reading, flow: Flow) -> torch.Tensor:
+    made = flow.made
+    if made is None:
+        reference = next(reading.network.parameters())
+        return torch.eye(len(flow), device=reference.device, dtype=reference.dtype)
+    if isinstance(made, Mapped):
+        return _constant_response(reading, made.layer) @ _matrix(reading, made.before)
+    if isinstance(made, Joined):
+        return _block_diagonal([_matrix(reading, part) for part in made.parts])
+    before = _matrix(reading, made.before)
+    return torch.kron(before, torch.eye(made.many, device=before.device, dtype=before.dtype))
+
+
+def _block_diagonal(blocks: list[torch.Tensor]) -> torch.Tensor:
+    joined: torch.Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
+    return joined
 
 
 def _constant_response(reading: Reading, layer: str) -> torch.Tensor:
     """A conv or linear layer as a matrix [out, in] for inputs that are constant over positions."""
     module = reading.network.get_submodule(layer)
     weight = _weight(module)
-    rows = weight.flatten(2).sum(2) if weight.ndim > 2 else weight  # [out, in / groups]
-    groups = next(found.groups for found in reading.layers if found.name == layer)
+    op, groups = _operation(reading, layer)
+    taps = weight.flatten(2).sum(2) if weight.ndim > 2 else weight
+    if op == "conv_transpose":
+        # Each position is reached by one tap in `stride` along every axis.
+        steps = module.stride
+        stride = prod(steps) if isinstance(steps, tuple) else 1
+        taps = output_rows(taps.unsqueeze(2), op, groups) / stride
+    rows = taps  # [out, in / groups]
     if groups > 1:
         blocks = rows.reshape(groups, -1, rows.shape[1])  # [groups, out / groups, in / groups]
         eye = torch.eye(groups, device=rows.device, dtype=rows.dtype)

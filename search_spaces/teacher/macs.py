@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.teacher.trace import ExampleInputs, ForwardFn
@@ -23,27 +24,54 @@ def count_macs(network: nn.Module, example_inputs: ExampleInputs, forward_fn: Fo
         RuntimeError: the network does not run on these inputs.
     """
     try:
-        return _flops(_copy(network, meta=True), _without_values(example_inputs), forward_fn) // 2
+        return _flops(meta_twin(network), without_values(example_inputs), forward_fn) // 2
     except (RuntimeError, NotImplementedError):
         # Without values some forwards cannot run (`.item()`, an operation that has no meta form).
-        return _flops(_copy(network, meta=False), example_inputs, forward_fn) // 2
+        return _flops(meta_twin(network, meta=False), example_inputs, forward_fn) // 2
 
 
 def _flops(network: nn.Module, inputs: ExampleInputs, forward_fn: ForwardFn | None) -> int:
     network.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        if forward_fn is not None:
-            forward_fn(network, inputs)
-        elif isinstance(inputs, Tensor):
-            network(inputs)
-        elif isinstance(inputs, Mapping):
-            network(**inputs)
-        else:
-            network(*inputs)
+        call(network, inputs, forward_fn)
     return int(counter.get_total_flops())
 
 
-def _without_values(inputs: ExampleInputs) -> ExampleInputs:
+def output_shapes(
+    network: nn.Module, inputs: ExampleInputs, forward_fn: ForwardFn | None = None
+) -> tuple[tuple[tuple[int, ...], ...], bool]:
+    """The shapes of a network's outputs in evaluation mode, and whether it cannot run without values."""
+    for meta in (True, False):
+        twin = meta_twin(network, meta=meta).eval()
+        try:
+            with torch.no_grad():
+                outputs = call(twin, without_values(inputs) if meta else inputs, forward_fn)
+        except (RuntimeError, NotImplementedError):
+            if not meta:
+                raise
+            continue
+        return tuple(tuple(value.shape) for value in tensors(outputs)), not meta
+    raise AssertionError("unreachable")
+
+
+def tensors(outputs: Any) -> list[Tensor]:
+    """The tensors in whatever a network gives, in order."""
+    return [leaf for leaf in tree_flatten(outputs)[0] if isinstance(leaf, Tensor)]
+
+
+def call(network: nn.Module, inputs: ExampleInputs, forward_fn: ForwardFn | None = None) -> Any:
+    """What a network gives for inputs: a tensor, or the tuple or dict of its arguments."""
+    if forward_fn is not None:
+        return forward_fn(network, inputs)
+    if isinstance(inputs, Tensor):
+        return network(inputs)
+    if isinstance(inputs, Mapping):
+        return network(**inputs)
+    return network(*inputs)
+
+
+def without_values(inputs: ExampleInputs) -> ExampleInputs:
+    """Inputs of the same shapes on the meta device."""
     if isinstance(inputs, Tensor):
         return _meta(inputs)
     if isinstance(inputs, Mapping):
@@ -55,7 +83,7 @@ def _meta(tensor: Tensor) -> Tensor:
     return torch.empty_like(tensor, device="meta")
 
 
-def _copy(network: nn.Module, *, meta: bool) -> nn.Module:
+def meta_twin(network: nn.Module, *, meta: bool = True) -> nn.Module:
     """A copy without the user's hooks, whose parameters and buffers hold no values where `meta`."""
     memo: dict[int, Any] = {}
     if meta:

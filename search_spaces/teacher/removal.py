@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from search_spaces.base import Cost, SpaceError
-from search_spaces.teacher.analysis import Layer, Reading
+from search_spaces.teacher.analysis import CONNECTED, Layer, Reading
 from search_spaces.teacher.architecture import TeacherArchitecture
 from search_spaces.teacher.branches import Branch
 from search_spaces.teacher.channels import Plan, WidthConflict, plan
@@ -27,18 +28,21 @@ class Shape:
 
     def width_in(self, layer: str) -> int:
         """Entries that come into a layer of `plan.ends`."""
-        incoming = self.plan.ends[layer].incoming
-        return self.widths[incoming.group] * incoming.repeat
+        return self.plan.ends[layer].incoming.entries(self.kept)
 
     def width_out(self, layer: str) -> int:
         """Entries that leave a layer of `plan.ends`."""
-        outgoing = self.plan.ends[layer].outgoing
-        return self.widths[outgoing.group] * outgoing.repeat
+        return self.plan.ends[layer].outgoing.entries(self.kept)
+
+    @cached_property
+    def kept(self) -> tuple[int, ...]:
+        """How many classes of channels each group keeps."""
+        return tuple(width // group.each for width, group in zip(self.widths, self.plan.groups, strict=True))
 
 
 def keeps_widths(layer: Layer) -> bool:
     """Whether a layer's removal leaves all widths as they are."""
-    return layer.kind not in {"conv", "depthwise_conv", "linear"} or layer.width_in == layer.width_out
+    return layer.kind not in CONNECTED or layer.width_in == layer.width_out
 
 
 def emptied_branches(reading: Reading, removed: Iterable[str]) -> tuple[Branch, ...]:
@@ -65,7 +69,7 @@ def removal_plan(reading: Reading, removed: frozenset[str]) -> Plan:
             raise WidthConflict(f"the branch {branch.name} {branch.reason}")
     skipped = frozenset[int]().union(*(branch.nodes for branch in branches))
     emptied = {branch.add: branch.shortcut for branch in branches if branch.add not in skipped}
-    return plan(reading.nodes, reading.widths, removed, emptied, skipped)
+    return plan(reading.nodes, reading.widths, removed, emptied, skipped, reading.distrusted)
 
 
 def shape_of(
@@ -105,9 +109,9 @@ def shape_of(
         raise SpaceError(f"the architecture sets the width of {sorted(stray)[0]!r}, which is no group of the student")
     for group in remaining.groups:
         width = wished.get(group.name, group.width)
-        if width != group.width and (group.frozen or not 0 < width <= group.width or width % group.blocks):
+        if width != group.width and (group.frozen or not 0 < width <= group.width or width % group.unit):
             raise SpaceError(
-                f"group {group.name}: expected a multiple of {group.blocks} up to {group.width}"
+                f"group {group.name}: expected a multiple of {group.unit} up to {group.width}"
                 f"{', unchanged because it ' + group.frozen if group.frozen else ''}, found {width}"
             )
     for name, kernel in architecture.kernels:
@@ -124,14 +128,12 @@ def layer_cost(reading: Reading, layer: Layer, shape: Shape) -> Cost:
     if layer.name not in shape.plan.ends:
         return Cost(layer.parameters, layer.macs)
     wide_in, wide_out = shape.width_in(layer.name), shape.width_out(layer.name)
-    if layer.kind in {"conv", "depthwise_conv", "linear"}:
+    if layer.kind in CONNECTED:
         taps = shape.kernels.get(layer.name, 0) ** 2 or layer.taps
         groups = wide_in if layer.kind == "depthwise_conv" else layer.groups
         weights = wide_out * (wide_in // groups) * taps
         return Cost(weights + layer.bias * wide_out, layer.positions * weights)
-    outgoing = reading.full.ends[layer.name].outgoing
-    entries = reading.full.groups[outgoing.group].width * outgoing.repeat
-    return Cost(layer.parameters * wide_out // entries, 0)
+    return Cost(layer.parameters * wide_out // len(reading.full.ends[layer.name].outgoing.classes), 0)
 
 
 def cost_of(reading: Reading, shape: Shape) -> Cost:

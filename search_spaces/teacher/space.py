@@ -16,6 +16,7 @@ from search_spaces.teacher.channels import Plan
 from search_spaces.teacher.features import COLUMN, SIZE_COLUMNS, size_columns, static_rows
 from search_spaces.teacher.removal import Shape, canonical, cost_of, keeps_widths, shape_of
 from search_spaces.teacher.student_builder import build
+from search_spaces.teacher.verify import verify
 
 _CACHE = 4096
 
@@ -40,6 +41,7 @@ class TeacherSpace(ABC):
         self._static = static_rows(reading, layers)
         self._sizes: dict[TeacherArchitecture, Floats] = {}
         self._plans: dict[frozenset[str], Plan] = {}
+        self._verified: set[str] = set()
         self._neutral = frozenset(layer.name for layer in reading.layers if keeps_widths(layer))
         self._teacher_sizes = size_columns(
             reading, layers, shape_of(reading, TeacherArchitecture(reading.fingerprint), plans=self._plans)
@@ -122,9 +124,13 @@ class TeacherSpace(ABC):
         importance: str = "l1",
         seed: int = 0,
     ) -> nn.Module:
-        """The network of an architecture; see `SearchSpace.build`."""
+        """The network of an architecture; see `SearchSpace.build`. It has been run once, forward and backward."""
         own = self._own(architecture)
-        return build(self.reading, own, inherit=inherit, importance=importance, gradients=self._gradients, seed=seed)
+        network = build(self.reading, own, inherit=inherit, importance=importance, gradients=self._gradients, seed=seed)
+        if own.fingerprint not in self._verified:
+            verify(self.reading, self._shape(own), network)
+            self._verified.add(own.fingerprint)
+        return network
 
     def cost(self, architecture: Architecture) -> Cost:
         """Parameters and MACs of an architecture, without building it."""

@@ -8,21 +8,22 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from search_spaces.teacher.analysis import Reading, read
-from search_spaces.teacher.architecture import TeacherArchitecture, architecture_from_json
+from search_spaces.teacher.analysis import Layer, Reading
+from search_spaces.teacher.architecture import TeacherArchitecture
 from search_spaces.teacher.edits import (
     Emptied,
     Removed,
     narrow_conv,
+    narrow_conv_transpose,
+    narrow_embedding,
     narrow_linear,
     narrow_scale,
     replace,
     shrink_kernel,
     start_afresh,
 )
-from search_spaces.teacher.inherit import entries, fold_map, group_scores, keep_indices
+from search_spaces.teacher.inherit import entries, fold_map, kept_classes
 from search_spaces.teacher.removal import Shape, shape_of
-from search_spaces.teacher.trace import ExampleInputs, ForwardFn
 
 
 def build(
@@ -41,16 +42,14 @@ def build(
     """
     shape = shape_of(reading, architecture)
     network = copy.deepcopy(reading.network)
-    kept = [
-        _kept(reading, shape, i, importance, gradients, seed) for i in range(len(shape.plan.groups))
-    ]  # channels of each group, ascending
+    keep = kept_classes(reading, shape, importance, gradients=gradients, seed=seed)  # [classes]
     for module in network.modules():
         if getattr(module, "inplace", False) is True:
             # A removed layer must not let an activation overwrite what a shortcut needs.
             setattr(module, "inplace", False)  # noqa: B010 - the attribute is not nn.Module's own
     for layer in reading.layers:
         if layer.name in shape.plan.ends and layer.name not in shape.removed:
-            _narrow(network, reading, shape, layer.name, kept)
+            _narrow(network, reading, shape, layer, keep)
         if layer.name in shape.kernels and layer.name not in shape.removed:
             shrink_kernel(network.get_submodule(layer.name), layer, shape.kernels[layer.name])
     _remove(network, reading, shape)
@@ -59,50 +58,22 @@ def build(
     return network.requires_grad_(True).train()
 
 
-def rebuild(
-    network: nn.Module, example_inputs: ExampleInputs, architecture_json: str, *, forward_fn: ForwardFn | None = None
-) -> nn.Module:
-    """The student of a stored architecture, built on the network that it came from.
-
-    Raises:
-        SpaceError: the text is damaged, or belongs to a teacher of another structure.
-    """
-    return build(read(network, example_inputs, forward_fn=forward_fn), architecture_from_json(architecture_json))
-
-
-def _kept(
-    reading: Reading,
-    shape: Shape,
-    index: int,
-    importance: str,
-    gradients: Mapping[str, torch.Tensor] | None,
-    seed: int,
-) -> torch.Tensor:
-    group, width = shape.plan.groups[index], shape.widths[index]
-    if width == group.width:
-        return torch.arange(width)
-    scores = group_scores(reading, group, importance, gradients=gradients, seed=seed + index)
-    return keep_indices(scores.cpu(), width, group.blocks)
-
-
-def _narrow(network: nn.Module, reading: Reading, shape: Shape, name: str, kept: list[torch.Tensor]) -> None:
-    ends, full = shape.plan.ends[name], reading.full.ends[name]
-    layer = next(found for found in reading.layers if found.name == name)
-    untouched = (
-        not ends.incoming.folds
-        and shape.width_in(name) == reading.full.groups[full.incoming.group].width * full.incoming.repeat
-        and shape.width_out(name) == reading.full.groups[full.outgoing.group].width * full.outgoing.repeat
-    )
-    if untouched:
+def _narrow(network: nn.Module, reading: Reading, shape: Shape, layer: Layer, keep: torch.Tensor) -> None:
+    ends = shape.plan.ends[layer.name]
+    keep_in, keep_out = entries(keep, ends.incoming), entries(keep, ends.outgoing)
+    fold = fold_map(reading, ends.incoming)
+    full = reading.full.ends[layer.name]
+    if fold is None and len(keep_in) == len(full.incoming.classes) and len(keep_out) == len(full.outgoing.classes):
         return
-    module = network.get_submodule(name)
-    keep_in = entries(kept[ends.incoming.group], ends.incoming.repeat)
-    keep_out = entries(kept[ends.outgoing.group], ends.outgoing.repeat)
-    fold = fold_map(reading, shape, ends.incoming)
-    if layer.kind in {"conv", "depthwise_conv"}:
+    module, op = network.get_submodule(layer.name), reading.nodes[layer.nodes[0]].op
+    if op == "conv_transpose":
+        narrow_conv_transpose(module, layer, keep_in, keep_out, fold)
+    elif layer.kind in {"conv", "depthwise_conv"}:
         narrow_conv(module, layer, keep_in, keep_out, fold)
     elif layer.kind == "linear":
         narrow_linear(module, keep_in, keep_out, fold)
+    elif op == "embedding":
+        narrow_embedding(module, keep_out)
     else:
         narrow_scale(module, keep_out, displaced=fold is not None)
 
@@ -125,7 +96,7 @@ def _remove(network: nn.Module, reading: Reading, shape: Shape) -> None:
 def _channels_at(reading: Reading, shape: Shape, index: int) -> tuple[int, int] | None:
     """Axis and number of entries of the channels at a node, found at the nearest layer before it that carries them."""
     found = shape.plan.values.get(index)
-    return (found.axis, shape.widths[found.group] * found.repeat) if found else None
+    return (found.axis, found.entries(shape.kept)) if found else None
 
 
 def _overwritten(reading: Reading, removed: frozenset[str]) -> frozenset[str]:

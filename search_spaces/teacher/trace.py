@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from torch import fx, nn
 
 from search_spaces.base import SpaceError
-from search_spaces.teacher.operations import classify
+from search_spaces.teacher.operations import LAYERED, classify
 
 ExampleInputs = torch.Tensor | tuple[torch.Tensor, ...] | Mapping[str, torch.Tensor]
 ForwardFn = Callable[[nn.Module, Any], torch.Tensor]
@@ -27,21 +26,24 @@ ForwardFn = Callable[[nn.Module, Any], torch.Tensor]
 class Node:
     """One tensor operation.
 
-    `inputs` are indices of earlier nodes (parameters and constants are not nodes); `shape` is the output's, with batch;
-    `detail` holds the integers that the rule of `op` needs; `layer` is the path of the leaf module whose only kind of
-    operation this is, else empty; `line` is where the user's code asked for it; `in_place` marks functional operations
-    that overwrite their input.
+    `inputs` are indices of earlier nodes (parameters and constants are not nodes); `operands` are all tensors that it
+    takes, in the order of its arguments, -1 for a parameter or constant; `shape` is the output's, with batch; `detail`
+    holds the integers that the rule of `op` needs; `layer` is the path of the leaf module whose only kind of operation
+    this is, or whose weights it alone uses (then `solo` is false), else empty; `line` is where the user's code asked
+    for it; `in_place` marks functional operations that overwrite their input.
     """
 
     index: int
     op: str
     layer: str
     inputs: tuple[int, ...]
+    operands: tuple[int, ...]
     shape: tuple[int, ...]
     detail: tuple[int, ...]
     target: str
     line: str
     in_place: bool
+    solo: bool = True
 
 
 class _Wrapped(nn.Module):
@@ -117,27 +119,65 @@ def _nodes(program: torch.export.ExportedProgram, network: nn.Module, prefix: st
     index_of: dict[fx.Node, int] = {}
     calls = [node for node in program.graph.nodes if node.op == "call_function"]
     paths = {node: _leaf(node, network, prefix) for node in calls}
-    operations = Counter((path, str(node.target)) for node, path in paths.items() if path)
-    kinds_of_operation = Counter(path for path, _ in operations)
+    owners = {node: {parameters[a.name].rpartition(".")[0] for a in node.all_input_nodes if a.name in parameters}
+              for node in calls}  # fmt: skip
+    layers = _layers(calls, paths, owners)
     for node in program.graph.nodes:
         if node.op == "placeholder" and node.name in user_inputs:
             index_of[node] = len(index_of)
-            yield Node(index_of[node], "input", "", (), _shape(node), (), "input", "", False)
+            yield Node(index_of[node], "input", "", (), (), _shape(node), (), "input", "", False)
         elif node.op == "call_function":
             index_of[node] = len(index_of)
-            path = paths[node] if kinds_of_operation[paths[node]] == 1 else ""
-            owners = {parameters[a.name].rpartition(".")[0] for a in node.all_input_nodes if a.name in parameters}
+            path, solo = layers[node]
             inputs = tuple(index_of[a] for a in node.all_input_nodes if a in index_of)
-            op, detail = classify(node, _shape(node), tensor_inputs=len(inputs), parameters=len(owners))
-            called = operations[path, str(node.target)] if path else 0
-            if op != "opaque" and owners and (not path or owners != {path} or called > 1 or path in shared):
-                op = "opaque"  # parameters of another module, or of one that is called twice
+            op, detail = classify(node, _shape(node), tensor_inputs=len(inputs), parameters=len(owners[node]))
+            if op in LAYERED and owners[node] and (not path or owners[node] != {path} or path in shared):
+                op, path = "opaque", path if solo else ""  # parameters of another module, or of several
             target = str(node.target).removeprefix("aten.")
             in_place = target.split(".")[0].endswith("_") and not path
-            yield Node(index_of[node], op, path, inputs, _shape(node), detail, target, _line(node), in_place)
+            yield Node(
+                index_of[node], op, path, inputs, _operands(node, index_of), _shape(node), detail, target, _line(node),
+                in_place, solo,
+            )  # fmt: skip
         elif node.op == "output":
             outputs = tuple(index_of[a] for a in node.all_input_nodes if a in index_of)
-            yield Node(len(index_of), "output", "", outputs, (), (), "output", "", False)
+            yield Node(len(index_of), "output", "", outputs, outputs, (), (), "output", "", False)
+
+
+def _layers(
+    calls: list[fx.Node], paths: dict[fx.Node, str], owners: dict[fx.Node, set[str]]
+) -> dict[fx.Node, tuple[str, bool]]:
+    """The layer of each operation, and whether that layer does nothing else.
+
+    A leaf module that asks for one kind of operation is a layer; in one that asks for several, the one kind that uses
+    its weights is.
+    """
+    kinds: dict[str, set[str]] = {}
+    weighted: dict[str, set[str]] = {}
+    for node, path in paths.items():
+        kinds.setdefault(path, set()).add(str(node.target))
+        if owners[node]:
+            weighted.setdefault(path, set()).add(str(node.target))
+    found = {}
+    for node, path in paths.items():
+        solo = len(kinds[path]) == 1
+        mine = solo or (bool(owners[node]) and weighted[path] == {str(node.target)})
+        found[node] = (path, solo) if path and mine else ("", True)
+    return found
+
+
+def _operands(node: fx.Node, index_of: dict[fx.Node, int]) -> tuple[int, ...]:
+    found: list[int] = []
+
+    def visit(argument: Any) -> None:
+        if isinstance(argument, fx.Node):
+            found.append(index_of.get(argument, -1))
+        elif isinstance(argument, list | tuple):
+            for item in argument:
+                visit(item)
+
+    visit(node.args)
+    return tuple(found)
 
 
 def _leaf(node: fx.Node, network: nn.Module, prefix: str) -> str:

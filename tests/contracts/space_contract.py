@@ -125,8 +125,8 @@ def check_students(space: SearchSpace, rng: np.random.Generator) -> None:
         int(student.fingerprint, 16)
         cost = space.cost(student)
         assert isinstance(cost, Cost)
-        assert 0 < cost.parameters <= space.teacher_cost.parameters
-        assert 0 < cost.macs <= space.teacher_cost.macs
+        assert cost.parameters > 0  # not always below the teacher's: what a removed layer narrowed stays wide
+        assert cost.macs > 0
         network = space.build(student)
         assert parameters(network) == cost.parameters
         assert all(module.training for module in network.modules())

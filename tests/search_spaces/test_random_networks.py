@@ -110,13 +110,14 @@ def test_channels_that_do_nothing_can_go_without_a_trace(seed: int) -> None:
 def _silence(network: nn.Module, space: TeacherSpace, widths: dict[str, int]) -> None:
     """Zero the upper channels of every group that shrinks, in all layers that carry them."""
     plan = space.reading.full
+    keep = torch.ones(plan.classes, dtype=torch.bool)
+    for group in plan.groups:
+        if group.name in widths:
+            block, kept = len(group.classes) // group.blocks, widths[group.name] // group.unit
+            keep[torch.from_numpy(group.classes)] = torch.arange(len(group.classes)) % block < kept
     with torch.no_grad():
         for name, ends in plan.ends.items():
-            group = plan.groups[ends.outgoing.group]
-            if group.name not in widths:
-                continue
-            block, kept = group.width // group.blocks, widths[group.name] // group.blocks
-            gone = torch.arange(group.width * ends.outgoing.repeat) // ends.outgoing.repeat % block >= kept
+            gone = ~keep[torch.from_numpy(ends.outgoing.classes)]
             module = network.get_submodule(name)
             for parameter in module.parameters(recurse=False):
                 if len(parameter) == len(gone):

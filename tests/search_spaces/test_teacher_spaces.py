@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from n2n.networks import build_teacher
 from search_spaces import layer_removal, layer_shrinkage
 from search_spaces.base import FEATURES, SpaceError, replay
-from search_spaces.teacher.analysis import read
 from search_spaces.teacher.architecture import TeacherArchitecture
+from search_spaces.teacher.reading import read
 
 BATCH = torch.randn(2, 3, 16, 16)
 
@@ -147,7 +147,7 @@ def test_wrong_example_inputs_and_hopeless_networks_say_so(resnet: nn.Module) ->
 
 
 class Odd(nn.Module):
-    """Things that are not understood: sorting channels, a shared layer, weights used by the parent."""
+    """What cannot change: sorted channels, a layer that is called twice, weights used by the parent."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ class Odd(nn.Module):
 def test_what_is_not_understood_is_frozen_with_the_line() -> None:
     reading = read(Odd(), torch.randn(2, 6))
     reasons = {layer.name: layer.reason for layer in reading.layers}
-    assert "used elsewhere" in reasons["twice"]
+    assert "called more than once" in reasons["twice"]
     with pytest.raises(SpaceError) as caught:
         layer_shrinkage(Odd(), torch.randn(2, 6))
     assert "test_teacher_spaces.py:" in str(caught.value)
@@ -227,26 +227,35 @@ def test_a_branch_is_one_decision_of_its_block() -> None:
 
 
 class Concatenated(nn.Module):
-    """Channels behind a concatenation are not followed: a conv after it cannot pass its input's width on."""
+    """Channels behind a concatenation are followed, unless they are sorted: then no width can be passed on."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sort: bool) -> None:
         super().__init__()
+        self.sort = sort
         self.stem, self.same = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
         self.narrow, self.fc = nn.Conv2d(16, 8, 1), nn.Linear(8, 4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.stem(x)
         x = torch.cat([x, torch.relu(self.same(x))], dim=1)
+        x = x.sort(dim=1).values if self.sort else x
         return self.fc(self.narrow(x).mean((2, 3)))
 
 
 def test_a_removal_whose_width_nobody_can_follow_is_not_legal() -> None:
-    space = layer_removal(Concatenated(), BATCH)
+    space = layer_removal(Concatenated(sort=True), BATCH)
     names = [space.decision_name(i) for i in range(space.num_decisions)]
     assert names == ["same", "narrow"]
     after = space.apply(space.initial(), 0)
     assert space.legal(after).tolist() == [False, True]
     assert space.build(space.student(space.apply(after, 1)))(BATCH).shape == (2, 4)
+
+
+def test_the_widths_behind_a_concatenation_are_passed_on() -> None:
+    space = layer_removal(Concatenated(sort=False), BATCH)
+    student = space.build(space.student(replay(space, (0, 0))))
+    assert student.fc.in_features == 16
+    assert student(BATCH).shape == (2, 4)
 
 
 def test_an_ignored_layer_stays_even_if_its_branch_loses_all_weights() -> None:
