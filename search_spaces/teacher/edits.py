@@ -21,8 +21,8 @@ class Removed(nn.Module):
         super().__init__()
         self.copies = copies
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The input itself, or a copy of it; same shape."""
+    def forward(self, x: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
+        """The input itself, or a copy of it; same shape. What else the layer was told (a size, ...) has no meaning."""
         return x.clone() if self.copies else x
 
     def extra_repr(self) -> str:
@@ -36,7 +36,7 @@ class Emptied(nn.Module):
         super().__init__()
         self.channels, self.axis, self.stride = channels, axis, stride
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
         """Zeros of the branch's output shape."""
         shape = [size if i < 2 or i == self.axis else -(-size // self.stride) for i, size in enumerate(x.shape)]
         shape[self.axis] = self.channels
@@ -47,9 +47,12 @@ class Emptied(nn.Module):
 
 
 def replace(network: nn.Module, name: str, module: nn.Module) -> None:
-    """Put `module` where `name` is."""
-    parent, _, child = name.rpartition(".")
-    setattr(network.get_submodule(parent), child, module)
+    """Put `module` where `name` is, in all places where it is registered."""
+    replaced = network.get_submodule(name)
+    for parent in network.modules():
+        for child, registered in list(parent.named_children()):
+            if registered is replaced:
+                setattr(parent, child, module)
 
 
 def parameter(values: torch.Tensor) -> nn.Parameter:
