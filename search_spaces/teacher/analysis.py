@@ -6,7 +6,7 @@ import fnmatch
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import networkx as nx
@@ -16,6 +16,7 @@ from search_spaces.base import SpaceError
 from search_spaces.teacher.branches import WEIGHTS, Branch, find_branches, graph_of
 from search_spaces.teacher.channels import Plan, plan
 from search_spaces.teacher.macs import count_macs
+from search_spaces.teacher.outlines import outlines
 from search_spaces.teacher.trace import ExampleInputs, ForwardFn, Node, trace
 
 _NORMS = {"batch_norm": "batch_norm", "group_norm": "other_norm", "layer_norm": "other_norm"}
@@ -105,13 +106,41 @@ def read(network: nn.Module, example_inputs: ExampleInputs, *, forward_fn: Forwa
         network=own,
         nodes=nodes,
         layers=layers,
-        branches=find_branches(nodes, graph),
+        branches=_branches(nodes, graph, layers, own, (example_inputs, forward_fn), batch),
         fingerprint=digest,
         parameters=sum(parameter.numel() for parameter in own.parameters()),
         macs=count_macs(own, example_inputs, forward_fn) // batch,
         widths=widths,
         full=plan(nodes, widths),
     )
+
+
+def _branches(
+    nodes: tuple[Node, ...],
+    graph: nx.DiGraph,
+    layers: tuple[Layer, ...],
+    network: nn.Module,
+    call: tuple[ExampleInputs, ForwardFn | None],
+    batch: int,
+) -> tuple[Branch, ...]:
+    """The residual branches, where needed with composite modules that go as wholes."""
+    found = find_branches(nodes, graph)
+    if not any(branch.reason for branch in found):
+        return found
+    modules = outlines(network, *call)
+    return tuple(
+        replace(
+            branch,
+            parameters=sum(modules[name].parameters - _in(layers, name, "parameters") for name in branch.units),
+            macs=sum(modules[name].macs // batch - _in(layers, name, "macs") for name in branch.units),
+        )
+        for branch in find_branches(nodes, graph, modules)
+    )
+
+
+def _in(layers: tuple[Layer, ...], module: str, quantity: str) -> int:
+    """The sum of a quantity over a module's layers."""
+    return sum(int(getattr(layer, quantity)) for layer in layers if layer.name.startswith(f"{module}."))
 
 
 def ignored(reading: Reading, patterns: Sequence[str | type[nn.Module]]) -> frozenset[str]:
@@ -160,7 +189,8 @@ def _layer(name: str, nodes: tuple[Node, ...], graph: nx.DiGraph, network: nn.Mo
         bias=getattr(module, "bias", None) is not None,
         width_in=before[axis] if axis < len(before) else 1,
         width_out=node.shape[axis] if node.shape else 1,
-        positions=prod(spatial),
+        positions=prod(spatial)
+        * max(1, node.shape[0] // batch if node.shape else 1),  # windows lie beside the examples
         height=min(1.0, node.shape[2] / top[2]) if image else 1.0,
         parameters=sum(parameter.numel() for parameter in module.parameters(recurse=False)),
         line=node.line,

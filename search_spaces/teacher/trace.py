@@ -31,7 +31,7 @@ class Node:
     `inputs` are indices of earlier nodes (parameters and constants are not nodes); `shape` is the output's, with batch;
     `detail` holds the integers that the rule of `op` needs; `layer` is the path of the leaf module whose only kind of
     operation this is, else empty; `line` is where the user's code asked for it; `in_place` marks functional operations
-    that overwrite their input.
+    that overwrite their input; `modules` are the paths of all modules that it runs in, outermost first.
     """
 
     index: int
@@ -43,6 +43,7 @@ class Node:
     target: str
     line: str
     in_place: bool
+    modules: tuple[str, ...] = ()
 
 
 class _Wrapped(nn.Module):
@@ -149,7 +150,18 @@ def _nodes(program: torch.export.ExportedProgram, network: nn.Module, prefix: st
                 op = "opaque"  # parameters of another module, or of one that is called twice
             target = str(node.target).removeprefix("aten.")
             in_place = target.split(".")[0].endswith("_") and not path
-            yield Node(index_of[node], op, path, inputs, _shape(node), detail, target, _line(node), in_place)
+            yield Node(
+                index_of[node],
+                op,
+                path,
+                inputs,
+                _shape(node),
+                detail,
+                target,
+                _line(node),
+                in_place,
+                _modules(node, names, prefix),
+            )
         elif node.op == "output":
             outputs = tuple(index_of[a] for a in node.all_input_nodes if a in index_of)
             yield Node(len(index_of), "output", "", outputs, (), (), "output", "", False)
@@ -168,6 +180,13 @@ def _leaf(node: fx.Node, network: nn.Module, prefix: str) -> str:
         return ""
     module = network.get_submodule(path)
     return "" if any(True for _ in module.children()) else path
+
+
+def _modules(node: fx.Node, names: Mapping[str, str], prefix: str) -> tuple[str, ...]:
+    """The first names of the modules around an operation, outermost first, without the network itself."""
+    stack = node.meta.get("nn_module_stack") or {}
+    paths = (re.sub(r"@\d+", "", str(path)).removeprefix(prefix) for path, _ in stack.values())
+    return tuple(dict.fromkeys(names[path] for path in paths if names.get(path)))
 
 
 def _first_names(network: nn.Module) -> dict[str, str]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search_spaces import layer_removal, layer_shrinkage
-from search_spaces.base import SearchSpace, SpaceError, random_actions
+from search_spaces.base import SearchSpace, SpaceError, random_actions, replay
 
 DRAFTS = 6
 
@@ -362,3 +362,26 @@ def test_every_draft_is_sound(name: str) -> None:
             torch.manual_seed(seed)
             check_draft(space, space.student(random_actions(space, np.random.default_rng(seed))), inputs, expected)
     check_teacher(teacher, expected)
+
+
+def test_control_flow_that_depends_on_the_data_is_refused_with_the_way_out() -> None:
+    with pytest.raises(SpaceError, match="depends on the data.*forward_fn") as caught:
+        layer_removal(Branching(), sequence())
+    assert "Branching" in str(caught.value)
+
+
+def test_one_path_through_such_a_network_can_be_chosen() -> None:
+    space = layer_removal(
+        Branching(), sequence(), forward_fn=lambda network, x: network.classifier(F.relu(network.two(network.one(x))))
+    )
+    assert [row.name for row in space.describe() if row.status == "removable"] == ["two"]
+
+
+def test_attention_goes_as_a_whole() -> None:
+    space = layer_removal(TorchAttention().eval(), sequence(), granularity="block")
+    student = space.student(replay(space, (0,) * space.num_decisions))
+    network = space.build(student)
+    kept = {name.split(".")[0] for name, _ in network.named_parameters()}
+    assert kept == {"embed", "classifier"}
+    assert sum(value.numel() for value in network.parameters()) == (6 * 16 + 16) + (16 * 5 + 5)
+    assert space.cost(student).macs == 7 * 6 * 16 + 16 * 5
