@@ -173,7 +173,6 @@ def _layer(name: str, nodes: tuple[Node, ...], graph: nx.DiGraph, network: nn.Mo
     kind = _kind(node, module, before)
     kernels = _sizes(module, "kernel_size")
     axis = len(node.shape) - 1 if node.op == "linear" or len(node.shape) < 2 else 1
-    spatial = node.shape[2:] if node.op != "linear" else node.shape[1:-1]
     top = next((n.shape for n in nodes if n.op == "input"), ())
     image = len(node.shape) == len(top) and len(top) > 2 and axis == 1
     return Layer(
@@ -189,14 +188,19 @@ def _layer(name: str, nodes: tuple[Node, ...], graph: nx.DiGraph, network: nn.Mo
         bias=getattr(module, "bias", None) is not None,
         width_in=before[axis] if axis < len(before) else 1,
         width_out=node.shape[axis] if node.shape else 1,
-        positions=prod(spatial)
-        * max(1, node.shape[0] // batch if node.shape else 1),  # windows lie beside the examples
+        positions=sum(_positions(call, batch) for call in calls),
         height=min(1.0, node.shape[2] / top[2]) if image else 1.0,
         parameters=sum(parameter.numel() for parameter in module.parameters(recurse=False)),
         line=node.line,
         reason=_why_kept(calls, nodes, graph, before),
         resizable=node.op == "conv" and _resizable(module),
     )
+
+
+def _positions(call: Node, batch: int) -> int:
+    """At how many positions of one example a call computes; windows of one example may lie beside the examples."""
+    spatial = call.shape[1:-1] if call.op == "linear" else call.shape[2:]
+    return prod(spatial) * max(1, call.shape[0] // batch if call.shape else 1)
 
 
 def _kind(node: Node, module: nn.Module, before: tuple[int, ...]) -> str:

@@ -33,6 +33,10 @@ class Outline:
         leaves[self.leaf] = value
         return pytree.tree_unflatten(leaves, self.structure)
 
+    def __deepcopy__(self, _: dict[int, Any]) -> Outline:
+        """Itself, as it never changes: a copied student shares it."""
+        return self
+
 
 def outlines(
     network: nn.Module, example_inputs: ExampleInputs, forward_fn: ForwardFn | None = None
