@@ -116,6 +116,21 @@ def reading(name: str) -> str:
     return f"{verdict} (mean best reward: {ranks}). {advice}{replaced}"
 
 
+def coverage(name: str) -> str:
+    """What can be decided in other people's networks, and how many random students were sound."""
+    header = ("network", "parameters", "removable", "shrinkable", "either", "drafts passed", "opens in", "failure")
+    spaces = ("layer", "block", "shrinkage")
+    lines = []
+    for row in rows_of(name):
+        tried, passed = (sum(int(row[f"{space}_{what}"] or 0) for space in spaces) for what in ("tried", "passed"))
+        shares = (f"{float(row[what]):.0%}" if row[what] else "" for what in ("removable", "shrinkable", "either"))
+        opens = f"{float(row['open_seconds']):.1f} s" if row["open_seconds"] else ""
+        size = millions(row["parameters"]) if row["parameters"] else ""
+        failure = row["failure"].replace("|", "/")[:120]
+        lines.append((row["network"], size, *shares, f"{passed} of {tried}", opens, failure))
+    return markdown(header, lines)
+
+
 def millions(value: str) -> str:
     """12345 → 0.0123 M."""
     return f"{float(value) / 1e6:.3g} M"
@@ -131,6 +146,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "table: fashion-mnist": lambda: agents("fashion-mnist"),
     "reading: fashion-mnist": lambda: reading("fashion-mnist"),
     "table: mnist": lambda: one_job("mnist"),
+    "table: coverage": lambda: coverage("coverage"),
 }
 
 

@@ -6,7 +6,7 @@ import fnmatch
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import networkx as nx
@@ -17,6 +17,7 @@ from search_spaces.teacher.branches import Branch, find_branches, graph_of
 from search_spaces.teacher.channels import Plan, plan
 from search_spaces.teacher.macs import count_macs, output_shapes
 from search_spaces.teacher.operations import WEIGHTS
+from search_spaces.teacher.outlines import outlines
 from search_spaces.teacher.rules import known_widths
 from search_spaces.teacher.trace import ExampleInputs, ForwardFn, Node, trace
 
@@ -127,7 +128,7 @@ def analyse(network: nn.Module, example_inputs: ExampleInputs, *, forward_fn: Fo
         network=own,
         nodes=nodes,
         layers=layers,
-        branches=find_branches(nodes, graph),
+        branches=_branches(nodes, graph, layers, own, (example, forward_fn), batch),
         fingerprint=digest,
         parameters=sum(parameter.numel() for parameter in own.parameters()),
         macs=count_macs(own, example, forward_fn) // batch,
@@ -166,6 +167,34 @@ def _calls(nodes: tuple[Node, ...]) -> dict[str, tuple[int, ...]]:
         if node.layer:
             calls.setdefault(node.layer, []).append(node.index)
     return {layer: tuple(indices) for layer, indices in calls.items()}
+
+
+def _branches(
+    nodes: tuple[Node, ...],
+    graph: nx.DiGraph,
+    layers: tuple[Layer, ...],
+    network: nn.Module,
+    call: tuple[ExampleInputs, ForwardFn | None],
+    batch: int,
+) -> tuple[Branch, ...]:
+    """The residual branches, where needed with composite modules that go as wholes."""
+    found = find_branches(nodes, graph)
+    if not any(branch.reason for branch in found):
+        return found
+    modules = outlines(network, *call)
+    return tuple(
+        replace(
+            branch,
+            parameters=sum(modules[name].parameters - _in(layers, name, "parameters") for name in branch.units),
+            macs=sum(modules[name].macs // batch - _in(layers, name, "macs") for name in branch.units),
+        )
+        for branch in find_branches(nodes, graph, modules)
+    )
+
+
+def _in(layers: tuple[Layer, ...], module: str, quantity: str) -> int:
+    """The sum of a quantity over a module's layers."""
+    return sum(int(getattr(layer, quantity)) for layer in layers if layer.name.startswith(f"{module}."))
 
 
 def ignored(reading: Reading, patterns: Sequence[str | type[nn.Module]]) -> frozenset[str]:
@@ -214,7 +243,7 @@ def _layer(name: str, nodes: tuple[Node, ...], graph: nx.DiGraph, network: nn.Mo
         bias=getattr(module, "bias", None) is not None,
         width_in=before[axis] if axis < len(before) else 1,
         width_out=node.shape[axis] if node.shape else 1,
-        positions=sum(_positions(call, nodes) for call in calls),
+        positions=sum(_positions(call, nodes, batch) for call in calls),
         height=min(1.0, node.shape[2] / top[2]) if image else 1.0,
         parameters=sum(parameter.numel() for parameter in module.parameters(recurse=False)),
         line=node.line,
@@ -223,11 +252,11 @@ def _layer(name: str, nodes: tuple[Node, ...], graph: nx.DiGraph, network: nn.Mo
     )
 
 
-def _positions(call: Node, nodes: tuple[Node, ...]) -> int:
-    """At how many positions of one example a call applies its weights."""
-    if call.op == "linear":
-        return prod(call.shape[1:-1])
-    return prod(nodes[call.inputs[0]].shape[2:] if call.op == "conv_transpose" else call.shape[2:])
+def _positions(call: Node, nodes: tuple[Node, ...], batch: int) -> int:
+    """At how many positions of one example a call applies its weights; windows of one may lie beside the examples."""
+    shape = nodes[call.inputs[0]].shape if call.op == "conv_transpose" else call.shape
+    spatial = shape[1:-1] if call.op == "linear" else shape[2:]
+    return prod(spatial) * max(1, shape[0] // batch if shape else 1)
 
 
 def _kind(node: Node, module: nn.Module, before: tuple[int, ...]) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import networkx as nx
 
 from search_spaces.teacher.operations import WEIGHTS, ZERO_TO_ZERO, base_name
+from search_spaces.teacher.outlines import Outline
 from search_spaces.teacher.trace import Node
+
+_WEIGHTLESS = frozenset({"same", "pool"})
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,9 @@ class Branch:
     `add` is the node that joins it, `shortcut` the node whose value remains when the branch is gone, `split` the node
     where both begin. `layers` lie wholly inside; `weights` are those of them with weights. `host` is the layer in whose
     place zeros are produced when the branch is gone, `stride` how much smaller its result is than its input.
-    `reason` says why the branch cannot be emptied (empty: it can).
+    `reason` says why the branch cannot be emptied (empty: it can). `units` are composite modules that go as wholes with
+    the branch (the host may be one), because they hold operations that are not layers, such as attention; `parameters`
+    and `macs` are what goes with them beside their layers.
     """
 
     name: str
@@ -31,6 +37,9 @@ class Branch:
     host: str
     stride: int
     reason: str
+    units: Mapping[str, Outline] = field(default_factory=dict)
+    parameters: int = 0
+    macs: int = 0
 
 
 def graph_of(nodes: tuple[Node, ...]) -> nx.DiGraph:
@@ -44,14 +53,22 @@ def graph_of(nodes: tuple[Node, ...]) -> nx.DiGraph:
     return graph
 
 
-def find_branches(nodes: tuple[Node, ...], graph: nx.DiGraph) -> tuple[Branch, ...]:
-    """All residual branches, in the order of their adds."""
-    dominators = nx.immediate_dominators(graph, -1)
+def find_branches(
+    nodes: tuple[Node, ...], graph: nx.DiGraph, composites: Mapping[str, Outline] | None = None
+) -> tuple[Branch, ...]:
+    """All residual branches, in the order of their adds.
+
+    `composites` are the modules that may go as wholes.
+    """
+    graphs = (graph, _learned_graph(nodes))
+    dominators = [nx.immediate_dominators(each, -1) for each in graphs]
+    users = {node.index: set(graph.successors(node.index)) for node in nodes}
     found = []
     for node in nodes:
         if node.op == "binary" and base_name(node.target) == "add" and node.inputs[0] != node.inputs[1]:
-            split = int(dominators[node.index])
-            branch = _branch(nodes, graph, node, split)
+            tried = (_branch(nodes, each, users, node, int(above[node.index]), composites or {})
+                     for each, above in zip(graphs, dominators, strict=True))  # fmt: skip
+            branch = next((branch for branch in tried if branch is not None), None)
             if branch is not None:
                 found.append(branch)
     names = Counter(branch.name for branch in found)
@@ -61,31 +78,81 @@ def find_branches(nodes: tuple[Node, ...], graph: nx.DiGraph) -> tuple[Branch, .
     )
 
 
-def _branch(nodes: tuple[Node, ...], graph: nx.DiGraph, add: Node, split: int) -> Branch | None:
-    if split < 0:
+def _learned_graph(nodes: tuple[Node, ...]) -> nx.DiGraph:
+    """The graph without what no layer has touched (masks, positions), where that meets what layers have."""
+    learned: set[int] = set()
+    graph = nx.DiGraph()
+    graph.add_node(-1)
+    for node in nodes:
+        sources = [i for i in node.inputs if i in learned] or list(node.inputs) or [-1]
+        if node.layer or not learned.isdisjoint(sources):
+            learned.add(node.index)
+        graph.add_edges_from((source, node.index) for source in sources)
+    return graph
+
+
+def _side(graph: nx.DiGraph, end: int, split: int) -> frozenset[int]:
+    """The nodes on the ways from `split`, which dominates `end`, to `end`."""
+    seen, waiting = set(), [end]
+    while waiting:
+        index = waiting.pop()
+        if index > split and index not in seen:
+            seen.add(index)
+            waiting.extend(graph.predecessors(index))
+    return frozenset(seen)
+
+
+def _branch(
+    nodes: tuple[Node, ...],
+    graph: nx.DiGraph,
+    users: Mapping[int, set[int]],
+    add: Node,
+    split: int,
+    composites: Mapping[str, Outline],
+) -> Branch | None:
+    if split < 0 or len(set(graph.predecessors(add.index))) < 2:
         return None
-    below = nx.descendants(graph, split)
-    sides = [frozenset((nx.ancestors(graph, end) | {end}) & below) for end in add.inputs]
+    sides = [_side(graph, end, split) for end in add.inputs]
     if sides[0] & sides[1]:
         return None
     weights = [sum(nodes[i].op in WEIGHTS for i in side) for side in sides]
     longer = 0 if (weights[0], len(sides[0])) >= (weights[1], len(sides[1])) else 1
-    inside = sides[longer]
-    if not weights[longer] or any(set(graph.successors(i)) - inside - {add.index} for i in inside):
+    inside, end = sides[longer], add.inputs[longer]
+    if not weights[longer] or any(users[i] - inside - {add.index} for i in inside):
         return None
     layers = _whole_layers(nodes, inside)
     weighted = tuple(name for name in layers if any(n.layer == name and n.op in WEIGHTS for n in nodes))
-    host = _host(nodes, add.inputs[longer])
-    stride, reason = _stride(nodes, inside, nodes[split], nodes[add.inputs[longer]])
-    unnamed = any(nodes[i].op in WEIGHTS and not nodes[i].layer for i in inside)
-    if not host or host not in layers:
-        reason = f"ends in {nodes[add.inputs[longer]].target}, in whose place no zeros can be put"
-    elif unnamed:
-        reason = "holds weights that belong to no layer"
+    stride, reason = _stride(nodes, inside, nodes[split], nodes[end])
+    units = dict.fromkeys(inside, "")
+    host = _host(nodes, end, layers, units)
+    if reason or not host or any(nodes[i].op in WEIGHTS and not nodes[i].layer for i in inside):
+        units = _units(nodes, inside, composites)
+        host = _host(nodes, end, layers, units)
+        rest = frozenset(i for i in inside if not units[i])
+        stride, reason = _stride(nodes, rest, nodes[split], nodes[end])
+        if not host:
+            reason = f"ends in {nodes[end].target}, in whose place no zeros can be put"
+        elif any(nodes[i].op in WEIGHTS and not nodes[i].layer for i in rest):
+            reason = "holds weights that belong to no layer"
+        elif any(composites[name].shape != nodes[split].shape for name in units.values() if name):
+            reason = reason or "holds modules that change the size of their input"
+    elsewhere = [nodes[i].layer for i in sorted(inside) if nodes[i].layer and nodes[i].layer not in layers]
+    tied = [name for name in elsewhere if any(n.layer == name and n.op not in _WEIGHTLESS for n in nodes)]
+    if tied:
+        reason = reason or f"holds {tied[0]}, which is used elsewhere too"
+    whole = {units[i]: composites[units[i]] for i in sorted(inside) if units[i]}
     return Branch(
         _common_path(weighted), add.index, split, add.inputs[1 - longer], inside, layers, weighted,
-        host, stride, reason,
+        host, stride, reason, whole,
     )  # fmt: skip
+
+
+def _units(nodes: tuple[Node, ...], inside: frozenset[int], composites: Mapping[str, Outline]) -> dict[int, str]:
+    """For each node the largest composite module around it that runs nowhere but inside, or empty."""
+    outside = {path for node in nodes if node.index not in inside for path in node.modules}
+    return {
+        i: next((path for path in nodes[i].modules if path in composites and path not in outside), "") for i in inside
+    }
 
 
 def _whole_layers(nodes: tuple[Node, ...], inside: frozenset[int]) -> tuple[str, ...]:
@@ -94,14 +161,14 @@ def _whole_layers(nodes: tuple[Node, ...], inside: frozenset[int]) -> tuple[str,
     return tuple(dict.fromkeys(nodes[i].layer for i in sorted(inside) if nodes[i].layer not in outside))
 
 
-def _host(nodes: tuple[Node, ...], end: int) -> str:
-    """The last layer of a branch; operations after it must leave zeros as they are."""
+def _host(nodes: tuple[Node, ...], end: int, layers: tuple[str, ...], units: Mapping[int, str]) -> str:
+    """The last layer or unit of a branch; operations after it must leave zeros as they are."""
     node = nodes[end]
-    while not node.layer:
-        if len(node.inputs) != 1 or base_name(node.target) not in ZERO_TO_ZERO:
+    while not (units.get(node.index) or node.layer in layers):
+        if len(node.inputs) != 1 or node.index not in units or base_name(node.target) not in ZERO_TO_ZERO:
             return ""
         node = nodes[node.inputs[0]]
-    return node.layer
+    return units.get(node.index) or node.layer
 
 
 def _stride(nodes: tuple[Node, ...], inside: frozenset[int], split: Node, end: Node) -> tuple[int, str]:

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
 from search_spaces.base import SpaceError
 from search_spaces.teacher.analysis import Layer
+from search_spaces.teacher.outlines import Outline
 
 
 class Removed(nn.Module):
     """What stands where a layer was: the identity.
 
-    `copies` is set where the user's code would otherwise overwrite the tensor in place while others still need it.
+    `copies` is set where the user's code would otherwise overwrite the tensor in place while others still need it;
+    `outline` where a composite module stood, whose output had a structure of its own.
     """
 
-    def __init__(self, *, copies: bool = False) -> None:
+    def __init__(self, *, copies: bool = False, outline: Outline | None = None) -> None:
         super().__init__()
-        self.copies = copies
+        self.copies, self._outline = copies, outline
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The input itself, or a copy of it; same shape."""
-        return x.clone() if self.copies else x
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """The first tensor that comes in, or a copy of it; what else the layer was told has no meaning."""
+        x = _first(inputs, named)
+        x = x.clone() if self.copies else x
+        return self._outline.around(x) if self._outline else x
 
     def extra_repr(self) -> str:
         return "copies=True" if self.copies else ""
@@ -32,24 +37,46 @@ class Removed(nn.Module):
 class Emptied(nn.Module):
     """What stands for an emptied branch: zeros [B, channels, ...] in the shape that the branch gave."""
 
-    def __init__(self, *, channels: int, axis: int, stride: int) -> None:
+    def __init__(self, *, channels: int, axis: int, stride: int, outline: Outline | None = None) -> None:
         super().__init__()
-        self.channels, self.axis, self.stride = channels, axis, stride
+        self.channels, self.axis, self.stride, self._outline = channels, axis, stride, outline
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, *inputs: Any, **named: Any) -> Any:
         """Zeros of the branch's output shape."""
+        x = _first(inputs, named)
         shape = [size if i < 2 or i == self.axis else -(-size // self.stride) for i, size in enumerate(x.shape)]
         shape[self.axis] = self.channels
-        return x.new_zeros(shape)
+        zeros = x.new_zeros(shape)
+        return self._outline.around(zeros) if self._outline else zeros
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}, stride={self.stride}"
 
 
+def _first(inputs: tuple[Any, ...], named: dict[str, Any]) -> torch.Tensor:
+    return next(value for value in (*inputs, *named.values()) if isinstance(value, torch.Tensor))
+
+
 def replace(network: nn.Module, name: str, module: nn.Module) -> None:
-    """Put `module` where `name` is."""
-    parent, _, child = name.rpartition(".")
-    setattr(network.get_submodule(parent), child, module)
+    """Put `module` where `name` is, in all places where it is registered.
+
+    The user's code may read what a layer says of itself (`conv.out_channels`): the plain attributes stay readable.
+    """
+    replaced = network.get_submodule(name)
+    for attribute, value in vars(replaced).items():
+        if (
+            isinstance(value, bool | int | float | str | tuple)
+            and attribute[0] != "_"
+            and not hasattr(module, attribute)
+        ):
+            setattr(module, attribute, value)
+    if isinstance(replaced, nn.MultiheadAttention):
+        # An encoder layer around it must not look for its weights to hand them to a fused kernel.
+        _set(module, batch_first=False)
+    for parent in network.modules():
+        for child, registered in list(parent.named_children()):
+            if registered is replaced:
+                setattr(parent, child, module)
 
 
 def parameter(values: torch.Tensor) -> nn.Parameter:

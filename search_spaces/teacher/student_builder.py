@@ -23,7 +23,7 @@ from search_spaces.teacher.edits import (
     start_afresh,
 )
 from search_spaces.teacher.inherit import entries, fold_map, kept_classes
-from search_spaces.teacher.removal import Shape, shape_of
+from search_spaces.teacher.removal import Shape, outermost, shape_of
 
 
 def build(
@@ -82,15 +82,16 @@ def _remove(network: nn.Module, reading: Reading, shape: Shape) -> None:
     overwritten = _overwritten(reading, shape.removed)
     for name in shape.removed:
         replace(network, name, Removed(copies=name in overwritten))
-    for branch in shape.emptied:
-        # Where one emptied branch lies in another, only the outer one still meets an add that counts.
-        if any(branch.add in other.nodes for other in shape.emptied):
-            continue
-        host = next(node for node in reading.nodes if node.layer == branch.host)
+    for branch in outermost(shape.emptied):
+        for name, outline in branch.units.items():
+            replace(network, name, Removed(outline=outline))
+        add = reading.nodes[branch.add]
+        end = reading.nodes[next(i for i in add.inputs if i != branch.shortcut)]
         outgoing = _channels_at(reading, shape, branch.shortcut)
-        axis = outgoing[0] if outgoing else len(host.shape) - 1
-        channels = outgoing[1] if outgoing else host.shape[axis]
-        replace(network, branch.host, Emptied(channels=channels, axis=axis, stride=branch.stride))
+        axis = outgoing[0] if outgoing else 1 if len(end.shape) > 3 else len(end.shape) - 1
+        channels = outgoing[1] if outgoing else end.shape[axis]
+        zeros = Emptied(channels=channels, axis=axis, stride=branch.stride, outline=branch.units.get(branch.host))
+        replace(network, branch.host, zeros)
 
 
 def _channels_at(reading: Reading, shape: Shape, index: int) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,8 @@ class Node:
     takes, in the order of its arguments, -1 for a parameter or constant; `shape` is the output's, with batch; `detail`
     holds the integers that the rule of `op` needs; `layer` is the path of the leaf module whose only kind of operation
     this is, or whose weights it alone uses (then `solo` is false), else empty; `line` is where the user's code asked
-    for it; `in_place` marks functional operations that overwrite their input.
+    for it; `in_place` marks functional operations that overwrite their input; `modules` are the paths of all modules
+    that it runs in, outermost first.
     """
 
     index: int
@@ -44,6 +46,7 @@ class Node:
     line: str
     in_place: bool
     solo: bool = True
+    modules: tuple[str, ...] = ()
 
 
 class _Wrapped(nn.Module):
@@ -66,7 +69,7 @@ def trace(
     Raises:
         SpaceError: the network does not run on the example inputs, or its graph cannot be captured.
     """
-    own = copy.deepcopy(network).eval()
+    own = _private(network)
     module: nn.Module = own if forward_fn is None else _Wrapped(own, forward_fn)
     args, kwargs = _arguments(example_inputs, forward_fn)
     try:
@@ -78,7 +81,9 @@ def trace(
             "Pass one batch just as the network receives it in training."
         ) from error
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            # Recurrent layers gather their weights anew in each call; the copy that this happens to is ours.
+            warnings.filterwarnings("ignore", message="The tensor attribute.* assigned during export")
             program = torch.export.export(module, args, kwargs)
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         raise SpaceError(
@@ -87,6 +92,17 @@ def trace(
         ) from error
     prefix = "" if forward_fn is None else "network."
     return tuple(_nodes(program, own, prefix)), own
+
+
+def _private(network: nn.Module) -> nn.Module:
+    """A copy in eval mode whose forward goes through its layers."""
+    own = copy.deepcopy(network).eval()
+    for module in own.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            # In eval mode it would hand the weights of its layers to one fused kernel, past any edit of them. Zero says
+            # that its activation is none which that kernel knows; it computes the same.
+            module.activation_relu_or_gelu = 0
+    return own
 
 
 def _arguments(example_inputs: ExampleInputs, forward_fn: ForwardFn | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -109,8 +125,9 @@ def _shapes(example_inputs: ExampleInputs) -> str:
 
 def _nodes(program: torch.export.ExportedProgram, network: nn.Module, prefix: str) -> Iterator[Node]:
     signature = program.graph_signature
+    names = _first_names(network)
     parameters: dict[str, str] = {
-        name: path.removeprefix(prefix)
+        name: _renamed(path.removeprefix(prefix), names)
         for table in (signature.inputs_to_parameters, signature.inputs_to_buffers)
         for name, path in table.items()
     }
@@ -118,9 +135,11 @@ def _nodes(program: torch.export.ExportedProgram, network: nn.Module, prefix: st
     user_inputs = {str(name) for name in signature.user_inputs}
     index_of: dict[fx.Node, int] = {}
     calls = [node for node in program.graph.nodes if node.op == "call_function"]
-    paths = {node: _leaf(node, network, prefix) for node in calls}
-    owners = {node: {parameters[a.name].rpartition(".")[0] for a in node.all_input_nodes if a.name in parameters}
-              for node in calls}  # fmt: skip
+    paths = {node: names[_leaf(node, network, prefix)] for node in calls}
+    owners = {
+        node: {parameters[a.name].rpartition(".")[0] for a in node.all_input_nodes if a.name in parameters}
+        for node in calls
+    }
     layers = _layers(calls, paths, owners)
     for node in program.graph.nodes:
         if node.op == "placeholder" and node.name in user_inputs:
@@ -136,9 +155,19 @@ def _nodes(program: torch.export.ExportedProgram, network: nn.Module, prefix: st
             target = str(node.target).removeprefix("aten.")
             in_place = target.split(".")[0].endswith("_") and not path
             yield Node(
-                index_of[node], op, path, inputs, _operands(node, index_of), _shape(node), detail, target, _line(node),
-                in_place, solo,
-            )  # fmt: skip
+                index_of[node],
+                op,
+                path,
+                inputs,
+                _operands(node, index_of),
+                _shape(node),
+                detail,
+                target,
+                _line(node),
+                in_place,
+                solo,
+                _modules(node, names, prefix),
+            )
         elif node.op == "output":
             outputs = tuple(index_of[a] for a in node.all_input_nodes if a in index_of)
             yield Node(len(index_of), "output", "", outputs, outputs, (), (), "output", "", False)
@@ -195,11 +224,31 @@ def _leaf(node: fx.Node, network: nn.Module, prefix: str) -> str:
     return "" if any(True for _ in module.children()) else path
 
 
+def _modules(node: fx.Node, names: Mapping[str, str], prefix: str) -> tuple[str, ...]:
+    """The first names of the modules around an operation, outermost first, without the network itself."""
+    stack = node.meta.get("nn_module_stack") or {}
+    paths = (re.sub(r"@\d+", "", str(path)).removeprefix(prefix) for path, _ in stack.values())
+    return tuple(dict.fromkeys(names[path] for path in paths if names.get(path)))
+
+
+def _first_names(network: nn.Module) -> dict[str, str]:
+    """For each path to a module the first path to it: a module that is registered in several places is one layer."""
+    first = {id(module): path for path, module in network.named_modules()}
+    return {path: first[id(module)] for path, module in network.named_modules(remove_duplicate=False)}
+
+
+def _renamed(parameter: str, names: Mapping[str, str]) -> str:
+    """A parameter's path by way of the first path to its module."""
+    owner, _, name = parameter.rpartition(".")
+    return f"{names[owner]}.{name}"
+
+
 def _shared(network: nn.Module) -> frozenset[str]:
     """The modules that hold a parameter which another module holds too."""
-    holders: dict[int, list[str]] = {}
-    for name, parameter in network.named_parameters(remove_duplicate=False):
-        holders.setdefault(id(parameter), []).append(name.rpartition(".")[0])
+    holders: dict[int, set[str]] = {}
+    for path, module in network.named_modules():
+        for parameter in module.parameters(recurse=False):
+            holders.setdefault(id(parameter), set()).add(path)
     return frozenset(path for paths in holders.values() if len(paths) > 1 for path in paths)
 
 
