@@ -77,10 +77,20 @@ class Draft:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs for one example, known without training it; `macs` are multiply-accumulates."""
+    """What a network costs for one example, known without training it; `macs` are multiply-accumulates.
+
+    `bytes` are those of its parameters and buffers, at the precision that they are stored in (0 in the cost of a single
+    layer, which does not count them).
+    """
 
     parameters: int
     macs: int
+    bytes: int = 0
+
+    @property
+    def size_mb(self) -> float:
+        """The bytes in MB (10^6 bytes)."""
+        return self.bytes / 1e6
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,8 @@ class LayerRow:
     """One line of `SearchSpace.describe()`.
 
     `status` is "removable", "shrinkable" or "frozen"; `group` names the channel group where there is one; `reason` says
-    why a frozen layer is frozen (and is empty for the others).
+    why a frozen layer is frozen (and is empty for the others). `reads` names the group of the channels that come in,
+    where a decision changes how many: the layer's weight is then another one, even if its own width is frozen.
     """
 
     name: str
@@ -98,6 +109,7 @@ class LayerRow:
     reason: str
     parameters: int
     macs: int
+    reads: str = ""
 
 
 class SearchSpace(Protocol):
@@ -169,7 +181,7 @@ class SearchSpace(Protocol):
         ...
 
     def cost(self, architecture: Architecture) -> Cost:
-        """Parameters and MACs of the network that `build` would give, without building it."""
+        """Parameters, MACs and bytes of the network that `build` would give, without building it."""
         ...
 
     def random(self, rng: np.random.Generator) -> Architecture:

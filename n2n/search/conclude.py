@@ -15,6 +15,7 @@ from n2n.data.base import Data
 from n2n.distill.fit import FitResult
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, evaluation_seed
+from n2n.networks import Timings
 from n2n.reward import Budget
 from n2n.search.artefacts import TeacherName, save_student
 from n2n.search.errors import WriteError
@@ -58,12 +59,17 @@ class StudentResult:
 
 @dataclass(frozen=True)
 class Finish:
-    """What the long distillation needs besides the student; `deadline` is a `time.monotonic()` value, None for none."""
+    """What the long distillation needs besides the student.
+
+    `timings` holds the latencies that the run has measured, the teacher's and the students' by fingerprint; `deadline`
+    is a `time.monotonic()` value, None for none.
+    """
 
     teacher: Teacher
     data: Data
     example_inputs: Tensor
     options: SearchOptions
+    timings: Timings
     teacher_name: TeacherName | None = None
     deadline: float | None = None
 
@@ -73,6 +79,17 @@ class Finish:
         if self.deadline is None or self.options.seconds is None:
             return 0.0
         return self.options.seconds - (self.deadline - time.monotonic())
+
+    def measured(self, fingerprint: str, network: nn.Module) -> Figures:
+        """The figures of a network on the run's data; it is timed only where the run has not done so."""
+        return measure(
+            network,
+            self.example_inputs,
+            self.data,
+            device=self.options.device,
+            precision=self.options.precision,
+            timing=self.timings.of(fingerprint, network),
+        )
 
 
 INTERRUPTED = "interrupted"
@@ -182,10 +199,14 @@ class _One:
         student = self.space.build(architecture, inherit=options.inherit, importance=options.importance, seed=seed)
         fitted = self._distilled(student, seed, display)
         student.eval()
-        figures = measure(
-            student, self.finish.example_inputs, self.finish.data, device=options.device, precision=options.precision
+        figures = self.finish.measured(one.fingerprint, student)
+        measured = replace(
+            one,
+            parameters=figures.parameters,
+            macs=figures.macs,
+            latency_ms=figures.latency_ms,
+            size_mb=figures.size_mb,
         )
-        measured = replace(one, parameters=figures.parameters, macs=figures.macs, latency_ms=figures.latency_ms)
         result = StudentResult(
             rank=self.rank,
             fingerprint=one.fingerprint,
@@ -254,7 +275,18 @@ def _save(
     )
 
 
-FRONT_COLUMNS = ("fingerprint", "accuracy", "parameters", "macs", "on_parameters", "on_macs", "architecture")
+FRONT_COLUMNS = (
+    "fingerprint",
+    "accuracy",
+    "parameters",
+    "macs",
+    "latency_ms",
+    "latency_iqr_ms",
+    "size_mb",
+    "on_parameters",
+    "on_macs",
+    "architecture",
+)
 
 
 def write_front(path: Path, evaluations: Sequence[Evaluation]) -> tuple[Evaluation, ...]:
@@ -269,6 +301,9 @@ def write_front(path: Path, evaluations: Sequence[Evaluation]) -> tuple[Evaluati
             one.accuracy,
             one.parameters,
             one.macs,
+            one.latency_ms,
+            one.latency_iqr_ms,
+            one.size_mb,
             int(one.fingerprint in on_parameters),
             int(one.fingerprint in on_macs),
             one.architecture,

@@ -129,6 +129,7 @@ def check_students(space: SearchSpace, rng: np.random.Generator) -> None:
         assert 0 < cost.macs <= space.teacher_cost.macs
         network = space.build(student)
         assert parameters(network) == cost.parameters
+        assert stored_bytes(network) == cost.bytes
         assert all(module.training for module in network.modules())
         again = space.build(student)
         shared = {id(value) for value in network.parameters()} & {id(value) for value in again.parameters()}
@@ -179,6 +180,7 @@ def check_description(space: SearchSpace) -> None:
     assert rows
     for row in rows:
         assert row.status in ("removable", "shrinkable", "frozen"), row
+        assert not row.reads or any(row.reads == other.group for other in rows if other.status == "shrinkable"), row
         assert bool(row.reason) == (row.status == "frozen"), row
         assert row.parameters >= 0, row
         assert row.macs >= 0, row
@@ -189,6 +191,11 @@ def check_description(space: SearchSpace) -> None:
 def parameters(network: nn.Module) -> int:
     """Counted here, so that a space's own counting is compared with something else."""
     return sum(value.numel() for value in network.parameters())
+
+
+def stored_bytes(network: nn.Module) -> int:
+    """Of all that a state dict holds, which is all parameters and buffers of networks without temporary buffers."""
+    return sum(value.numel() * value.element_size() for value in network.state_dict().values())
 
 
 def assert_same_weights(one: nn.Module, other: nn.Module) -> None:
