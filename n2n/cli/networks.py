@@ -93,10 +93,19 @@ def untrained(name: str, arguments: dict[str, Any], data: Data, seed: int) -> tu
     if ":" in name:
         return own_network(name, arguments), None
     known(name, TEACHERS, "network")
-    shape = data.training.input_shape
-    told: dict[str, Any] = {"classes": data.classes}
-    told["inputs" if name == "mlp" else "channels"] = math.prod(shape) if name == "mlp" else shape[0]
-    full = {**told, **arguments}
+    return built_in(name, {"classes": data.classes, **arguments}, data.training.input_shape, seed)
+
+
+def built_in(
+    name: str, arguments: dict[str, Any], shape: tuple[int, ...], seed: int
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A fresh built-in network for examples of a shape, with all arguments that it was built with.
+
+    Raises:
+        ConfigError: an argument that it does not take.
+    """
+    inputs = {"inputs": math.prod(shape)} if name == "mlp" else {"channels": shape[0]}
+    full = {**inputs, **arguments}
     try:
         return build_teacher(name, seed=seed, **full), full
     except (TypeError, ValueError) as error:
