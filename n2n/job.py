@@ -223,7 +223,15 @@ class Job:
         teacher = hold.do(lambda: finish.measured(TEACHER, finish.teacher.network))
         measuring, late = time.perf_counter() - begun, hold.interrupted
         done = conclude(
-            choices, space_of, finish, out, shown, budget=self.budget, measuring=measuring, interrupted=late
+            choices,
+            space_of,
+            finish,
+            out,
+            shown,
+            budget=self.budget,
+            teacher=teacher,
+            measuring=measuring,
+            interrupted=late,
         )
         done.notes[:0] = remarks(choices, judged, finish, done.students)
         result = SearchResult(

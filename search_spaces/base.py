@@ -112,6 +112,28 @@ class LayerRow:
     reads: str = ""
 
 
+@dataclass(frozen=True)
+class LayerChange:
+    """What became of one layer in a student; pairs are (in the teacher, in the student).
+
+    Widths are the channels (or features) that come in and go out, of layers without weights always the teacher's;
+    `kernel` is 0 where a layer has none. Of a removed layer the student has no parameters and a width of 0.
+    """
+
+    name: str
+    kind: str
+    removed: bool
+    width_in: tuple[int, int]
+    width_out: tuple[int, int]
+    kernel: tuple[int, int]
+    parameters: tuple[int, int]
+
+    @property
+    def changed(self) -> bool:
+        """Whether the layer is not as it was in the teacher."""
+        return self.removed or any(a != b for a, b in (self.width_in, self.width_out, self.kernel, self.parameters))
+
+
 class SearchSpace(Protocol):
     """Which decisions there are, which actions are legal, what they do, what an agent sees, how a student is built."""
 
@@ -198,6 +220,10 @@ class SearchSpace(Protocol):
 
     def describe(self) -> tuple[LayerRow, ...]:
         """The layers of the teacher, one row each, with what may happen to them and why not."""
+        ...
+
+    def changes(self, architecture: Architecture) -> tuple[LayerChange, ...]:
+        """What became of each layer of the teacher in a student, in the order in which they run."""
         ...
 
     def from_json(self, text: str) -> Architecture:

@@ -23,6 +23,7 @@ from search_spaces.base import (
     Cost,
     Draft,
     Floats,
+    LayerChange,
     LayerRow,
     Mask,
     SpaceError,
@@ -179,6 +180,19 @@ class ToySpace:
         classifier = ((self.width + 1) * _CLASSES, self.width * _CLASSES)
         reads = f"group{self.num_decisions - 1}"
         return (*rows, LayerRow("classifier", "linear", "frozen", "", "it gives the classes", *classifier, reads=reads))
+
+    def changes(self, architecture: Architecture) -> tuple[LayerChange, ...]:
+        """Every layer, and the classifier last."""
+        sizes = [self.width, *self._check(architecture).widths, _CLASSES]
+        full = [*(self.width for _ in range(self.num_decisions + 1)), _CLASSES]
+        names = [*(self.decision_name(i) for i in range(self.num_decisions)), "classifier"]
+        return tuple(
+            LayerChange(
+                name, "linear", False, (full[i], sizes[i]), (full[i + 1], sizes[i + 1]), (0, 0),
+                parameters=((full[i] + 1) * full[i + 1], (sizes[i] + 1) * sizes[i + 1]),
+            )
+            for i, name in enumerate(names)
+        )  # fmt: skip
 
     def from_json(self, text: str) -> ToyArchitecture:
         """The architecture that `to_json` wrote."""

@@ -9,9 +9,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from search_spaces.base import Architecture, Cost, Draft, Floats, LayerRow, Mask, SpaceError, random_actions, replay
+from search_spaces.base import (
+    Architecture,
+    Cost,
+    Draft,
+    Floats,
+    LayerChange,
+    LayerRow,
+    Mask,
+    SpaceError,
+    random_actions,
+    replay,
+)
 from search_spaces.teacher.analysis import Layer, Reading
 from search_spaces.teacher.architecture import TeacherArchitecture, architecture_from_json
+from search_spaces.teacher.changes import changes
 from search_spaces.teacher.channels import Plan
 from search_spaces.teacher.features import COLUMN, SIZE_COLUMNS, size_columns, static_rows
 from search_spaces.teacher.removal import Shape, canonical, cost_of, keeps_widths, shape_of
@@ -133,6 +145,10 @@ class TeacherSpace(ABC):
         shape = self._shape(architecture)
         cost = cost_of(self.reading, shape)
         return Cost(cost.parameters, cost.macs, self._bytes.student(shape, cost.parameters))
+
+    def changes(self, architecture: Architecture) -> tuple[LayerChange, ...]:
+        """What became of each layer of the teacher; see `SearchSpace.changes`."""
+        return changes(self.reading, self._shape(architecture))
 
     def random(self, rng: np.random.Generator) -> TeacherArchitecture:
         """A student from uniformly drawn legal actions."""

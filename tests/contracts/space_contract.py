@@ -41,6 +41,7 @@ def check_space(space: SearchSpace, rng: np.random.Generator) -> None:
     check_json(space, rng)
     check_mutation(space, rng)
     check_description(space)
+    check_changes(space, rng)
 
 
 def check_decisions(space: SearchSpace, rng: np.random.Generator) -> None:
@@ -180,12 +181,31 @@ def check_description(space: SearchSpace) -> None:
     assert rows
     for row in rows:
         assert row.status in ("removable", "shrinkable", "frozen"), row
-        assert not row.reads or any(row.reads == other.group for other in rows if other.status == "shrinkable"), row
+        groups = {name for other in rows if other.status == "shrinkable" for name in other.group.split(", ")}
+        assert not row.reads or groups.issuperset(row.reads.split(", ")), row
         assert bool(row.reason) == (row.status == "frozen"), row
         assert row.parameters >= 0, row
         assert row.macs >= 0, row
     assert any(row.status != "frozen" for row in rows)
     assert sum(row.parameters for row in rows) == space.teacher_cost.parameters
+
+
+def check_changes(space: SearchSpace, rng: np.random.Generator) -> None:
+    """The teacher changes nothing; a student's layers have the parameters and widths that are said."""
+    teacher = space.student(replay(space, (space.num_actions - 1,) * space.num_decisions))
+    assert not any(layer.changed for layer in space.changes(teacher))
+    for _ in range(STUDENTS):
+        student = space.random(rng)
+        changes = space.changes(student)
+        assert [layer.name for layer in changes] == [layer.name for layer in space.changes(teacher)]
+        outside = space.teacher_cost.parameters - sum(layer.parameters[0] for layer in changes)
+        assert outside + sum(layer.parameters[1] for layer in changes) == space.cost(student).parameters
+        modules = dict(space.build(student).named_modules())
+        for layer in changes:
+            assert not (layer.removed and layer.parameters[1]), layer
+            module = modules.get(layer.name)
+            width = getattr(module, "out_channels", getattr(module, "out_features", None))
+            assert layer.removed or width is None or width == layer.width_out[1], layer
 
 
 def parameters(network: nn.Module) -> int:
