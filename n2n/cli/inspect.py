@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from n2n.cli import options
 from n2n.cli.config import ConfigError, InspectSettings, known
 from n2n.cli.door import Outcome, run
-from n2n.cli.networks import built_in, load_data, own_network, untrained
+from n2n.cli.networks import built_in, load_data, own_network, runs_code, untrained
 from n2n.data import example_inputs
 from n2n.inspection import Inspection
 from n2n.inspection import inspect as look_at
@@ -123,12 +123,18 @@ def _teacher(settings: InspectSettings, folder: Path) -> tuple[nn.Module, Tensor
     if settings.network_args or settings.weights is not None:
         raise ConfigError(f"{folder} is a teacher folder with its weights: leave out --network-arg and --weights")
     card = teachers.read_card(folder)
-    own = None if card.built_in else own_network(card.name, card.arguments)
-    network, card = teachers.load_teacher(folder, own)
+    if not card.built_in:
+        raise ConfigError(
+            f"{folder} is of a network that {card.name} builds, and code that a folder names is not run; where you "
+            f"trust it, say n2n inspect {card.name} --weights {folder / teachers.WEIGHTS} --input-shape ..."
+        )
+    network, card = teachers.load_teacher(folder)
     if settings.input_shape is not None:
         return network, torch.zeros(settings.input_shape)
     if settings.data is None and card.example_shape is not None:
         return network, torch.zeros(1, *card.example_shape)
+    if settings.data is None and runs_code(card.data):
+        raise ConfigError(f"say what {folder} takes, for code that it names is not run: --input-shape, or --data")
     return network, example_inputs(load_data(settings, made_with=card.origin)[0])
 
 
