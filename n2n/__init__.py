@@ -4,10 +4,20 @@
 imported by their full names, as in `from n2n.search.store import read_records`.
 """
 
+from n2n.inspection import Inspection, inspect
 from n2n.job import SearchResult
 from n2n.main_job import search as search
 from n2n.policies import load_policy
 from n2n.search.artefacts import load_student, save_student
 from n2n.search.finish import distill_student
 
-__all__ = ["SearchResult", "distill_student", "load_policy", "load_student", "save_student", "search"]
+__all__ = [
+    "Inspection",
+    "SearchResult",
+    "distill_student",
+    "inspect",
+    "load_policy",
+    "load_student",
+    "save_student",
+    "search",
+]

@@ -25,15 +25,16 @@ from n2n.evaluate.base import Evaluate, Evaluation
 from n2n.evaluate.cached import cached
 from n2n.evaluate.distillation import distillation
 from n2n.evaluate.ray_pool import ray_pool
+from n2n.networks import Timings, size_mb
 from n2n.policies import Policy, PolicyError, PolicyMeta, save_policy
 from n2n.report import write_report
 from n2n.reward import Budget, Reward, make_reward
 from n2n.search.artefacts import TeacherName
-from n2n.search.checks import budget_of, check_network, check_students, check_teacher_name, warn_of_chance
+from n2n.search.checks import TEACHER, budget_of, check_network, check_students, check_teacher_name, warn_of_chance
 from n2n.search.conclude import Finish, Persistence, StudentResult, conclude, write_front
 from n2n.search.environment import environment
 from n2n.search.files import write_json
-from n2n.search.finish import Figures, choose, measure
+from n2n.search.finish import Figures, choose
 from n2n.search.options import SearchOptions
 from n2n.search.progress import Display
 from n2n.search.spaces import TeacherSpaces, check_budget, gradients, reach
@@ -106,12 +107,14 @@ class Job:
         name = teacher_name.name if teacher_name else type(network).__name__
         teacher = Teacher(network, data.training, name=name, device=options.device, precision=options.precision)
         warn_of_chance(teacher)
-        budget = budget_of(options, teacher)
+        timings = Timings(example[:1])
+        budget = budget_of(options, teacher, timings)
         spaces = TeacherSpaces(network, example, options, gradients(teacher, data.training, options))
         within = reach(spaces, options.stages, budget)
-        check_budget(budget, within.cost, Cost(teacher.parameters, teacher.macs))
-        check_students(within, teacher, example, options)
-        job = cls(Finish(teacher, data, example, options, teacher_name, deadline), spaces, budget, policies)
+        whole = Cost(teacher.parameters, teacher.macs, round(size_mb(teacher.network) * 1e6))
+        check_budget(budget, within.cost, whole)
+        check_students(within, teacher, options, budget.max_latency_ms, timings)
+        job = cls(Finish(teacher, data, example, options, timings, teacher_name, deadline), spaces, budget, policies)
         for stage, policy in policies.items():
             job._check_policy(stage, policy)
         return job
@@ -130,7 +133,7 @@ class Job:
             )
         policy.check(agent=options.agent, stage=stage, num_actions=2 if stage == "removal" else len(options.factors))
         try:
-            space = self.spaces.removal() if stage == "removal" else self.spaces.shrinkage(None, Budget())
+            space = self.spaces.removal(Budget()) if stage == "removal" else self.spaces.shrinkage(None, Budget())
         except SpaceError:
             return  # the stage may turn out to have no decision; it is left out then, and so is the policy
         try:
@@ -189,7 +192,7 @@ class Job:
             precision=options.precision,
             inherit=options.inherit,
             importance=options.importance,
-            measure_latency=options.max_latency_ms is not None,
+            timings=self.finish.timings,
         )
         if options.workers == 0:
             yield cached(judge, one_by_one=True)
@@ -217,10 +220,18 @@ class Job:
             hold.do(partial(_save_policy, out, stage, finish))
         choices = choose(judged, self.budget, self._reward(Budget()), finish.options.finalists)
         space_of = {one.evaluation.fingerprint: found.spaces[one.stage] for one in found.records}
-        teacher = hold.do(self._measure_teacher)
+        teacher = hold.do(lambda: finish.measured(TEACHER, finish.teacher.network))
         measuring, late = time.perf_counter() - begun, hold.interrupted
         done = conclude(
-            choices, space_of, finish, out, shown, budget=self.budget, measuring=measuring, interrupted=late
+            choices,
+            space_of,
+            finish,
+            out,
+            shown,
+            budget=self.budget,
+            teacher=teacher,
+            measuring=measuring,
+            interrupted=late,
         )
         done.notes[:0] = remarks(choices, judged, finish, done.students)
         result = SearchResult(
@@ -242,11 +253,6 @@ class Job:
         if result.students and not result.meets_budget:
             shown.note(f"student 1 misses the budget: {'; '.join(result.students[0].violations)}")
         return result
-
-    def _measure_teacher(self) -> Figures:
-        finish, options = self.finish, self.finish.options
-        network, example = finish.teacher.network, finish.example_inputs
-        return measure(network, example, finish.data, device=options.device, precision=options.precision)
 
 
 def stage_seed(seed: int, stage: str) -> int:

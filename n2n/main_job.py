@@ -37,7 +37,8 @@ def search(
     out: str | Path,
     max_params: BudgetValue | None = None,
     max_macs: BudgetValue | None = None,
-    max_latency_ms: float | None = None,
+    max_latency_ms: BudgetValue | None = None,
+    max_size_mb: BudgetValue | None = None,
     evaluations: int = 60,
     seconds: float | None = None,
     seed: int = 0,
@@ -72,7 +73,8 @@ def search(
         example_inputs: prepared images [B, C, H, W] that it takes; None takes one from `data`.
         data: a `Data`, what `n2n.data.load` takes, or torch Datasets: one, or a pair (train, test). The search sees its
             train and validation splits only.
-        max_params, max_macs: budgets, numbers or shares of the teacher's such as "20%". max_latency_ms: in ms.
+        max_params, max_macs, max_latency_ms, max_size_mb: budgets, numbers or shares of the teacher's such as "20%"; a
+            student meets all that are given. Parameters, MACs and size hold by construction, latency is measured.
         evaluations: students to judge in all; half of them in the removal stage (a single one is for the last stage).
             seconds: bounds the whole call; a long distillation is cut short for it. The first limit that is reached
             ends the loop.
@@ -104,6 +106,7 @@ def search(
         max_params=max_params,
         max_macs=max_macs,
         max_latency_ms=max_latency_ms,
+        max_size_mb=max_size_mb,
         evaluations=evaluations,
         seconds=seconds,
         seed=seed,

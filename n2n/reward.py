@@ -66,11 +66,13 @@ class Budget:
         max_parameters: number of parameters.
         max_macs: multiply-accumulates for one example.
         max_latency_ms: median latency for one example, in ms.
+        max_size_mb: parameters and buffers as they are stored, in MB (10^6 bytes).
     """
 
     max_parameters: float | None = None
     max_macs: float | None = None
     max_latency_ms: float | None = None
+    max_size_mb: float | None = None
 
     def __post_init__(self) -> None:
         """Refuses what nothing can meet.
@@ -78,14 +80,20 @@ class Budget:
         Raises:
             ValueError: a limit that is not above 0.
         """
-        for name in ("max_parameters", "max_macs", "max_latency_ms"):
+        for name in ("max_parameters", "max_macs", "max_latency_ms", "max_size_mb"):
             limit = getattr(self, name)
             if limit is not None and not limit > 0:
                 raise ValueError(f"budget: {name} must be above 0, or None for no limit; got {limit}")
 
+    @property
+    def max_bytes(self) -> int | None:
+        """The size as whole bytes; what rounding took from a share of the teacher is given back."""
+        return None if self.max_size_mb is None else int(self.max_size_mb * 1e6 + 1e-3)
+
     def violations(self, evaluation: Evaluation) -> list[str]:
         """What of the budget a judged student breaks, in words; empty where it keeps to it."""
         found = self._cost_violations(evaluation.parameters, evaluation.macs)
+        found += self._size_violations(evaluation.size_mb)
         limit, latency = self.max_latency_ms, evaluation.latency_ms
         if limit is not None and latency is None:
             found.append(f"the latency was not measured, {limit:g} ms allowed")
@@ -95,7 +103,7 @@ class Budget:
 
     def refusal(self, cost: Cost) -> str:
         """The violations that are known without training, in one line; "" where there are none."""
-        found = self._cost_violations(cost.parameters, cost.macs)
+        found = self._cost_violations(cost.parameters, cost.macs) + self._size_violations(cost.size_mb)
         return f"over the budget: {'; '.join(found)}" if found else ""
 
     def _cost_violations(self, parameters: int, macs: int) -> list[str]:
@@ -106,32 +114,42 @@ class Budget:
             if limit is not None and value > limit
         ]
 
+    def _size_violations(self, size_mb: float | None) -> list[str]:
+        limit, most = self.max_size_mb, self.max_bytes
+        if limit is None or most is None:
+            return []
+        if size_mb is None:
+            return [f"the size is not known, {limit:.4g} MB allowed"]
+        return [f"{size_mb:.4g} MB, {limit:.4g} MB allowed"] if round(size_mb * 1e6) > most else []
 
-def parse_budget(value: str | float | None, teacher_value: float) -> float | None:
+
+def parse_budget(value: str | float | None, teacher_value: float, *, counts: bool = True) -> float | None:
     """A limit as a number: "20%" is a share of the teacher's value, "1.5M", "200k" and 2e8 are numbers, None is none.
 
+    `counts` says that the quantity is counted, so that 0.5 of it makes no sense.
+
     Raises:
-        ValueError: not readable, not above 0, or a bare fraction, which might mean either.
+        ValueError: not readable, not above 0, or a bare fraction of what is counted, which might mean a share.
     """
     if value is None:
         return None
     limit = _number(value, teacher_value)
     if not (math.isfinite(limit) and limit > 0):
         raise ValueError(f"a budget must be above 0 and finite; got {value!r}")
-    if limit < 1 and not str(value).strip().endswith("%"):
+    if counts and limit < 1 and not str(value).strip().endswith("%"):
         raise ValueError(f"budget {value!r} is below 1; for a share of the teacher write '{limit * 100:g}%'")
     return limit
 
 
 def _number(value: str | float, teacher_value: float) -> float:
     text = str(value).strip()
-    scale = 1.0
+    scale, whole = 1.0, 1.0
     if text.endswith("%"):
-        text, scale = text[:-1], teacher_value / 100
+        text, scale, whole = text[:-1], teacher_value, 100.0
     elif text[-1:] in _SUFFIXES:
         text, scale = text[:-1], _SUFFIXES[text[-1]]
     try:
-        return float(text) * scale
+        return float(text) * scale / whole  # in this order 100% is the teacher's own value, to the last bit
     except ValueError as error:
         raise ValueError(f"budget {value!r} is not a number; write e.g. '20%', '200k', '1.5M' or 2e8") from error
 

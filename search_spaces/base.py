@@ -77,10 +77,20 @@ class Draft:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs for one example, known without training it; `macs` are multiply-accumulates."""
+    """What a network costs for one example, known without training it; `macs` are multiply-accumulates.
+
+    `bytes` are those of its parameters and buffers, at the precision that they are stored in (0 in the cost of a single
+    layer, which does not count them).
+    """
 
     parameters: int
     macs: int
+    bytes: int = 0
+
+    @property
+    def size_mb(self) -> float:
+        """The bytes in MB (10^6 bytes)."""
+        return self.bytes / 1e6
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,8 @@ class LayerRow:
     """One line of `SearchSpace.describe()`.
 
     `status` is "removable", "shrinkable" or "frozen"; `group` names the channel group where there is one; `reason` says
-    why a frozen layer is frozen (and is empty for the others).
+    why a frozen layer is frozen (and is empty for the others). `reads` names the group of the channels that come in,
+    where a decision changes how many: the layer's weight is then another one, even if its own width is frozen.
     """
 
     name: str
@@ -98,6 +109,29 @@ class LayerRow:
     reason: str
     parameters: int
     macs: int
+    reads: str = ""
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """What became of one layer in a student; pairs are (in the teacher, in the student).
+
+    Widths are the channels (or features) that come in and go out, of layers without weights always the teacher's;
+    `kernel` is 0 where a layer has none. Of a removed layer the student has no parameters and a width of 0.
+    """
+
+    name: str
+    kind: str
+    removed: bool
+    width_in: tuple[int, int]
+    width_out: tuple[int, int]
+    kernel: tuple[int, int]
+    parameters: tuple[int, int]
+
+    @property
+    def changed(self) -> bool:
+        """Whether the layer is not as it was in the teacher."""
+        return self.removed or any(a != b for a, b in (self.width_in, self.width_out, self.kernel, self.parameters))
 
 
 class SearchSpace(Protocol):
@@ -169,7 +203,7 @@ class SearchSpace(Protocol):
         ...
 
     def cost(self, architecture: Architecture) -> Cost:
-        """Parameters and MACs of the network that `build` would give, without building it."""
+        """Parameters, MACs and bytes of the network that `build` would give, without building it."""
         ...
 
     def random(self, rng: np.random.Generator) -> Architecture:
@@ -186,6 +220,10 @@ class SearchSpace(Protocol):
 
     def describe(self) -> tuple[LayerRow, ...]:
         """The layers of the teacher, one row each, with what may happen to them and why not."""
+        ...
+
+    def changes(self, architecture: Architecture) -> tuple[LayerChange, ...]:
+        """What became of each layer of the teacher in a student, in the order in which they run."""
         ...
 
     def from_json(self, text: str) -> Architecture:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
-from search_spaces.base import Draft, LayerRow, Mask, SpaceError
+from search_spaces.base import Cost, Draft, LayerRow, Mask, SpaceError, replay
+from search_spaces.limits import NO_LIMITS, RESERVE, CostLimits
+from search_spaces.smallest import descents, smallest
 from search_spaces.teacher.analysis import Reading, ignored
 from search_spaces.teacher.architecture import TeacherArchitecture
 from search_spaces.teacher.channels import WidthConflict
@@ -28,6 +31,9 @@ def layer_removal(
     granularity: Granularity = "layer",
     ignored_layers: Sequence[str | type[nn.Module]] = (),
     forward_fn: ForwardFn | None = None,
+    max_parameters: float | None = None,
+    max_macs: float | None = None,
+    max_bytes: float | None = None,
     gradients: Mapping[str, torch.Tensor] | None = None,
 ) -> LayerRemoval:
     """Open the space of removals over a teacher.
@@ -38,13 +44,23 @@ def layer_removal(
         granularity: "layer" decides about each layer by itself, as in the paper; "block" about whole residual branches.
         ignored_layers: layers to keep: names, shell-style patterns, or module types.
         forward_fn: `(network, example_inputs) -> output`, where the network is not simply called.
+        max_parameters, max_macs, max_bytes: a hard budget, met by every student: actions after which it could not be
+            met any more are not legal, so that keeping is illegal somewhere. Where shrinkage follows, bound that
+            instead: a removal student need not meet the budget itself.
         gradients: of the weights by name (`search_spaces.weight_gradients`), for importance "taylor".
 
     Raises:
-        SpaceError: the network cannot be read, nothing in it can be removed, or an ignored layer does not exist.
+        SpaceError: the network cannot be read, nothing in it can be removed, an ignored layer does not exist, or no
+            student is found that meets the budget (the least that can be reached is named).
     """
     reading = read(network, example_inputs, forward_fn=forward_fn)
-    return LayerRemoval(reading, granularity=granularity, kept=ignored(reading, ignored_layers), gradients=gradients)
+    return LayerRemoval(
+        reading,
+        granularity=granularity,
+        kept=ignored(reading, ignored_layers),
+        limits=CostLimits(max_parameters, max_macs, max_bytes),
+        gradients=gradients,
+    )
 
 
 class LayerRemoval(TeacherSpace):
@@ -56,7 +72,9 @@ class LayerRemoval(TeacherSpace):
         *,
         granularity: Granularity,
         kept: frozenset[str],
+        limits: CostLimits = NO_LIMITS,
         gradients: Mapping[str, torch.Tensor] | None = None,
+        may_be_empty: bool = False,
     ) -> None:
         if granularity not in ("layer", "block"):
             raise SpaceError(f"granularity: expected 'layer' or 'block', found {granularity!r}")
@@ -66,12 +84,17 @@ class LayerRemoval(TeacherSpace):
         self._kept = kept
         self._reasons |= dict.fromkeys(kept, "is ignored on request")
         self._decisions = self._by_layer() if granularity == "layer" else self._by_block()
-        if not self._decisions:
+        if not self._decisions and not may_be_empty:
             reasons = "; ".join(f"{name} {reason}" for name, reason in list(self._reasons.items())[:6])
             raise SpaceError(
                 f"layer_removal: no {granularity} of {type(reading.network).__name__} can be removed ({reasons})"
             )
         self._conflicts: set[frozenset[str]] = set()
+        self._limits = NO_LIMITS
+        self._way_down: tuple[int, ...] = ()
+        if limits != NO_LIMITS:
+            self._way_down = self._find_way_down(limits)
+            self._limits = limits
 
     def _by_layer(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         return tuple((name, (name,)) for name, reason in self._reasons.items() if not reason)
@@ -98,11 +121,58 @@ class LayerRemoval(TeacherSpace):
         return len(self._decisions)
 
     def legal(self, draft: Draft) -> Mask:
-        """Whether the next layer may go [2]; keeping is always legal."""
+        """Whether the next layer may go and may stay [2]; it may always stay where there is no budget."""
         if draft.cursor >= self.num_decisions:
             raise SpaceError(f"{self.name}: the draft is finished, there is no decision {draft.cursor}")
-        removed = self._removed(draft).union(self._decisions[draft.cursor][1])
-        return np.array([self._fit(removed), True])
+        mask = np.array([self._fit_next(draft), True])
+        if self._limits != NO_LIMITS:
+            mask &= [bool(mask[action]) and self._can_end_within(draft, action) for action in (0, 1)]
+        return mask
+
+    def _fit_next(self, draft: Draft) -> bool:
+        return self._fit(self._removed(draft).union(self._decisions[draft.cursor][1]))
+
+    def _can_end_within(self, draft: Draft, action: int) -> bool:
+        """Whether the budget is met after an action when all that follow keep, or when they follow the way down.
+
+        What is found here for an action holds for the first of those that follow it, too: no draft ends up without a
+        legal action.
+        """
+        ahead = Draft((*draft.actions, action))
+        if self._limits.allow(self.cost(self._so_far(ahead))):
+            return True
+        return self._limits.allow(self.cost(self._so_far(self._followed(ahead))))
+
+    def _followed(self, draft: Draft) -> Draft:
+        """A draft whose missing decisions take the way down, and keep where that does not fit together."""
+        whole = Draft((*draft.actions, *self._way_down[draft.cursor :]))
+        gone = self._removed(whole)
+        if self._neutral.issuperset(gone) and self._fit(gone):
+            return whole  # no width changes, so whatever is removed on the way fits together as well
+        while draft.cursor < self.num_decisions:
+            removes = self._way_down[draft.cursor] == 0 and self._fit_next(draft)
+            draft = Draft((*draft.actions, int(not removes)))
+        return draft
+
+    def _find_way_down(self, limits: CostLimits) -> tuple[int, ...]:
+        """Actions [T] whose student meets the budget with some to spare; not the smallest student, if others do.
+
+        Raises:
+            SpaceError: no student is found that meets it.
+        """
+        drafts = [replay(self, self._actions(self._own(one))) for one in (smallest(self), *descents(self))]
+        costs = [self.cost(self.student(draft)) for draft in drafts]
+        meeting = [draft for draft, cost in zip(drafts, costs, strict=True) if limits.allow(cost)]
+        if not meeting:
+            least = Cost(*(min(sizes) for sizes in zip(*map(astuple, costs), strict=True)))
+            raise SpaceError(f"layer_removal: {limits.too_tight(least, self.teacher_cost)}")
+        draft, roomy = meeting[0], limits.scaled(RESERVE)
+        for decision in np.random.default_rng(0).permutation(self.num_decisions):
+            if draft.actions[decision] == 0:
+                fuller = replay(self, (*draft.actions[:decision], 1, *draft.actions[decision + 1 :]))
+                if roomy.allow(self.cost(self.student(fuller))):
+                    draft = fuller
+        return draft.actions
 
     def decision_name(self, decision: int) -> str:
         """The layer or branch that a decision speaks of."""

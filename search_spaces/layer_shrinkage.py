@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from search_spaces.base import Architecture, Cost, Draft, LayerRow, Mask, SpaceError
+from search_spaces.base import Architecture, Draft, LayerRow, Mask, SpaceError
+from search_spaces.limits import NO_LIMITS, RESERVE, CostLimits
 from search_spaces.teacher.analysis import Layer, Reading, ignored
 from search_spaces.teacher.architecture import TeacherArchitecture
+from search_spaces.teacher.channels import Channels
 from search_spaces.teacher.reading import read
 from search_spaces.teacher.removal import shape_of
 from search_spaces.teacher.space import TeacherSpace
 from search_spaces.teacher.trace import ExampleInputs, ForwardFn
 
-RESERVE = 2 / 3
-"""The share of the uniform factor under a budget that stays affordable for the decisions to come."""
 FACTORS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -36,6 +36,7 @@ def layer_shrinkage(
     start: Architecture | None = None,
     max_parameters: float | None = None,
     max_macs: float | None = None,
+    max_bytes: float | None = None,
     gradients: Mapping[str, torch.Tensor] | None = None,
 ) -> LayerShrinkage:
     """Open the space of widths over a teacher, or over one of its removal students.
@@ -49,10 +50,10 @@ def layer_shrinkage(
         ignored_layers: layers whose widths stay: names, shell-style patterns, or module types.
         forward_fn: `(network, example_inputs) -> output`, where the network is not simply called.
         start: a removal student of the same teacher that is shrunk instead of the whole teacher.
-        max_parameters, max_macs: a hard budget, met by every student: actions that would break it are not legal, so
-            that keeping everything is illegal somewhere. A factor stays affordable for all decisions to come, or the
-            first layers would use up what the last ones need: the largest up to two thirds of the factor at which
-            uniform scaling meets the budget, else the smallest.
+        max_parameters, max_macs, max_bytes: a hard budget, met by every student: actions that would break it are not
+            legal, so that keeping everything is illegal somewhere. A factor stays affordable for all decisions to
+            come, or the first layers would use up what the last ones need: the largest up to two thirds of the factor
+            at which uniform scaling meets the budget, else the smallest.
         gradients: of the weights by name (`search_spaces.weight_gradients`), for importance "taylor".
 
     Raises:
@@ -67,8 +68,7 @@ def layer_shrinkage(
         kernels=kernels,
         kept=ignored(reading, ignored_layers),
         start=start,
-        max_parameters=max_parameters,
-        max_macs=max_macs,
+        limits=CostLimits(max_parameters, max_macs, max_bytes),
         gradients=gradients,
     )
 
@@ -84,11 +84,6 @@ class Decision:
     kernel: bool
 
 
-def _whole(limit: float | None) -> int:
-    """A limit as the largest whole number that meets it; no limit is one that nothing reaches."""
-    return 2**63 if limit is None else int(limit)
-
-
 class LayerShrinkage(TeacherSpace):
     """Action a multiplies a group's width by `factors[a]`; the last action keeps it."""
 
@@ -101,9 +96,9 @@ class LayerShrinkage(TeacherSpace):
         kernels: bool,
         kept: frozenset[str],
         start: Architecture | None = None,
-        max_parameters: float | None = None,
-        max_macs: float | None = None,
+        limits: CostLimits = NO_LIMITS,
         gradients: Mapping[str, torch.Tensor] | None = None,
+        may_be_empty: bool = False,
     ) -> None:
         ascending = all(low < high for low, high in pairwise(factors))
         if not factors or not ascending or factors[0] <= 0 or factors[-1] != 1.0:
@@ -120,34 +115,25 @@ class LayerShrinkage(TeacherSpace):
         self._factors, self._round_to, self._kept = factors, round_to, kept
         self._reasons: dict[str, str] = {}
         self._decisions = self._width_decisions() + (self._kernel_decisions() if kernels else ())
-        if not self._decisions:
+        if not self._decisions and not may_be_empty:
             reasons = "; ".join(f"{name} {reason}" for name, reason in list(self._reasons.items())[:6])
             raise SpaceError(f"layer_shrinkage: nothing in {type(reading.network).__name__} can shrink ({reasons})")
         self._memory: dict[tuple[int, ...], TeacherArchitecture] = {}
-        self._most = Cost(_whole(max_parameters), _whole(max_macs))
+        self._limits = limits
         self._check_budget()
 
     def _check_budget(self) -> None:
         uniform = [self.cost(self._so_far(Draft((a,) * self.num_decisions))) for a in range(self.num_actions)]
-        meeting = [action for action in range(self.num_actions) if self._within(uniform[action])]
+        meeting = [action for action in range(self.num_actions) if self._limits.allow(uniform[action])]
         if not meeting:
-            limits = {"parameters": self._most.parameters, "MACs": self._most.macs}
-            asked = " and ".join(f"{limit:,} {name}" for name, limit in limits.items() if limit != _whole(None))
-            raise SpaceError(
-                f"layer_shrinkage: no student has at most {asked}; the smallest has {uniform[0].parameters:,} "
-                f"parameters and {uniform[0].macs:,} MACs, the teacher {self.reading.parameters:,} and "
-                f"{self.reading.macs:,}"
-            )
+            raise SpaceError(f"layer_shrinkage: {self._limits.too_tight(uniform[0], self.teacher_cost)}")
         affordable = self._factors[meeting[-1]] * RESERVE + 1e-9
         self._reserve = max((action for action in meeting if self._factors[action] <= affordable), default=0)
-
-    def _within(self, cost: Cost) -> bool:
-        return cost.parameters <= self._most.parameters and cost.macs <= self._most.macs
 
     def _can_end_within(self, draft: Draft, action: int) -> bool:
         """Whether a budget is met after an action when all that follow take the reserved factor."""
         rest = (self._reserve,) * (self.num_decisions - draft.cursor - 1)
-        return self._within(self.cost(self._so_far(Draft((*draft.actions, action, *rest)))))
+        return self._limits.allow(self.cost(self._so_far(Draft((*draft.actions, action, *rest)))))
 
     def _width_decisions(self) -> tuple[Decision, ...]:
         decisions = []
@@ -199,7 +185,7 @@ class LayerShrinkage(TeacherSpace):
             raise SpaceError(f"{self.name}: the draft is finished, there is no decision {draft.cursor}")
         # Costs grow with the action, so the legal ones are the first few: find their number by bisection.
         fine, over = 0, self.num_actions
-        if self._unbounded or self._can_end_within(draft, over - 1):
+        if self._limits == NO_LIMITS or self._can_end_within(draft, over - 1):
             fine = over - 1
         else:
             over -= 1
@@ -208,26 +194,29 @@ class LayerShrinkage(TeacherSpace):
             fine, over = (middle, over) if self._can_end_within(draft, middle) else (fine, middle)
         return np.arange(self.num_actions) <= fine
 
-    @property
-    def _unbounded(self) -> bool:
-        return self._most == Cost(_whole(None), _whole(None))
-
     def decision_name(self, decision: int) -> str:
         """The group (named by its first layer) or kernel that a decision speaks of."""
         return self._decisions[decision].name
 
     def describe(self) -> tuple[LayerRow, ...]:
         """The layers: shrinkable with their group, or frozen with the reason and the source line."""
-        return tuple(self._row_of(layer, *self._standing(layer)) for layer in self._layers)
+        resized = {decision.target for decision in self._decisions if decision.kernel}
+        return tuple(self._row_of(layer, *self._standing(layer, layer.name in resized)) for layer in self._layers)
 
-    def _standing(self, layer: Layer) -> tuple[str, str, str]:
-        """Status, groups and reason of a layer; one that carries several groups shrinks with any of them."""
+    def _standing(self, layer: Layer, resized: bool) -> tuple[str, str, str, str]:
+        """Status, groups, reason and the groups that are read; one that carries several shrinks with any of them."""
         ends = self._shape0.plan.ends.get(layer.name)
         if ends is None:
-            return "frozen", "", "has no width of its own"
-        groups = [self._shape0.plan.groups[index].name for index in sorted(ends.outgoing.groups)]
+            return "frozen", "", "has no width of its own", ""
+        groups, reads = (self._names(channels) for channels in (ends.outgoing, ends.incoming))
         free = [name for name in groups if not self._reasons[name]]
-        return ("shrinkable", ", ".join(free), "") if free else ("frozen", groups[0], self._reasons[groups[0]])
+        read = ", ".join(name for name in reads if not self._reasons[name])
+        if free or resized:
+            return "shrinkable", ", ".join(free or groups[:1]), "", read
+        return "frozen", groups[0], self._reasons[groups[0]], read
+
+    def _names(self, channels: Channels) -> list[str]:
+        return [self._shape0.plan.groups[index].name for index in sorted(channels.groups)]
 
     def _layers_of(self, decision: int) -> tuple[str, ...]:
         return self._decisions[decision].layers

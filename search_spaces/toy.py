@@ -23,6 +23,7 @@ from search_spaces.base import (
     Cost,
     Draft,
     Floats,
+    LayerChange,
     LayerRow,
     Mask,
     SpaceError,
@@ -170,11 +171,28 @@ class ToySpace:
         """Every layer is shrinkable except the classifier."""
         sizes = [self.width] * (self.num_decisions + 1)
         rows = [
-            LayerRow(self.decision_name(i), "linear", "shrinkable", f"group{i}", "", (n + 1) * n, n * n)
+            LayerRow(
+                self.decision_name(i), "linear", "shrinkable", f"group{i}", "", (n + 1) * n, n * n,
+                reads=f"group{i - 1}" if i else "",
+            )
             for i, n in enumerate(sizes[1:])
-        ]
+        ]  # fmt: skip
         classifier = ((self.width + 1) * _CLASSES, self.width * _CLASSES)
-        return (*rows, LayerRow("classifier", "linear", "frozen", "", "it gives the classes", *classifier))
+        reads = f"group{self.num_decisions - 1}"
+        return (*rows, LayerRow("classifier", "linear", "frozen", "", "it gives the classes", *classifier, reads=reads))
+
+    def changes(self, architecture: Architecture) -> tuple[LayerChange, ...]:
+        """Every layer, and the classifier last."""
+        sizes = [self.width, *self._check(architecture).widths, _CLASSES]
+        full = [*(self.width for _ in range(self.num_decisions + 1)), _CLASSES]
+        names = [*(self.decision_name(i) for i in range(self.num_decisions)), "classifier"]
+        return tuple(
+            LayerChange(
+                name, "linear", False, (full[i], sizes[i]), (full[i + 1], sizes[i + 1]), (0, 0),
+                parameters=((full[i] + 1) * full[i + 1], (sizes[i] + 1) * sizes[i + 1]),
+            )
+            for i, name in enumerate(names)
+        )  # fmt: skip
 
     def from_json(self, text: str) -> ToyArchitecture:
         """The architecture that `to_json` wrote."""
@@ -207,7 +225,8 @@ class ToySpace:
 
     def _cost(self, widths: tuple[int, ...]) -> Cost:
         macs = sum(inputs * outputs for inputs, outputs in itertools.pairwise((self.width, *widths, _CLASSES)))
-        return Cost(parameters=macs + sum(widths) + _CLASSES, macs=macs)
+        parameters = macs + sum(widths) + _CLASSES
+        return Cost(parameters, macs, bytes=4 * parameters)  # float32, no buffers
 
     def _fresh(self, widths: tuple[int, ...], *, seed: int) -> nn.Sequential:
         with torch.random.fork_rng(devices=[]):  # nn.Linear draws from the global generator only

@@ -106,7 +106,20 @@ def test_the_run_folder_is_whole(run: SearchResult) -> None:
     assert 4 <= run.evaluations == len(judged) <= 8
     assert {one.stage for one in records} == {"removal", "shrinkage"}
     front = csv_rows(run.out / "front.csv")
+    assert all(float(row["latency_ms"]) > 0 and float(row["latency_iqr_ms"]) >= 0 for row in front)
+    page = (run.out / "report.md").read_text()
+    assert f"{float(front[0]['latency_ms']):.3f} ms" in page
     assert [row["fingerprint"] for row in front if row["on_parameters"] == "1"] == [e.fingerprint for e in run.front]
+
+
+def test_no_student_is_timed_twice(run: SearchResult) -> None:
+    timed = {one.evaluation.fingerprint: one.evaluation for one in read_records(run.out)}
+    for student in run.students:
+        judged = timed[student.fingerprint]
+        figures = student.figures
+        assert (figures.latency_ms, figures.latency_iqr_ms) == (judged.latency_ms, judged.latency_iqr_ms)
+        assert figures.device == judged.latency_device == run.teacher.device
+        assert figures.size_mb == pytest.approx(judged.size_mb)
 
 
 def test_a_student_comes_back_as_it_was_measured(run: SearchResult, teacher: nn.Module, digits: Data) -> None:
@@ -215,10 +228,34 @@ def test_the_seconds_bound_the_whole_call(teacher: nn.Module, digits: Data, tmp_
     assert time.monotonic() - begun < 60, "undisturbed the distillation alone takes many minutes"
 
 
+@pytest.mark.parametrize("budget", [{"max_params": 2800}, {"max_size_mb": "55%"}, {"max_macs": "30%"}])
+def test_removal_alone_meets_the_budget_by_construction(
+    teacher: nn.Module, digits: Data, tmp_path: Path, budget: dict[str, float | str]
+) -> None:
+    """The policy starts by keeping nine layers of ten, which would miss every one of these."""
+    result = search(teacher, digits, tmp_path / "run", shrinkage=False, evaluations=2, **budget)
+    assert result.meets_budget
+    judged = [one.evaluation for one in read_records(result.out)]
+    assert all(one.parameters <= 2800 for one in judged) or "max_params" not in budget
+    whole = sum(value.numel() * value.element_size() for value in teacher.state_dict().values()) / 1e6
+    assert all((one.size_mb or 1) <= 0.55 * whole for one in judged) or "max_size_mb" not in budget
+
+
+class Naps(nn.Module):
+    """Takes a while and changes nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        time.sleep(0.05)
+        return x * 1.0
+
+
 def test_no_student_under_the_budget_is_said(teacher: nn.Module, digits: Data, tmp_path: Path) -> None:
-    limits = {"max_params": 2800, "shrinkage": False, "evaluations": 2}  # a policy that keeps nine of ten misses that
-    result = search(teacher, digits, tmp_path / "run", **limits)
+    assert isinstance(teacher, nn.Sequential)
+    slow = nn.Sequential(*teacher[:3], Naps(), *teacher[3:])
+    limits = {"max_latency_ms": "50%", "shrinkage": False, "evaluations": 1}  # the first student keeps the nap
+    result = search(slow, digits, tmp_path / "run", **limits)
     assert not result.meets_budget
+    assert result.students[0].figures.latency_ms >= 50
     assert result.students[0].violations
     assert "No judged student meets the budget" in (result.out / "report.md").read_text()
 
@@ -228,6 +265,9 @@ def test_no_student_under_the_budget_is_said(teacher: nn.Module, digits: Data, t
     [
         ({"max_params": 5}, "max_params=5 is impossible.*ask for"),
         ({"max_macs": "0.01%"}, "max_macs=.* is impossible"),
+        ({"max_size_mb": "0.1%"}, "max_size_mb=.* is impossible.*ask for"),
+        ({"max_latency_ms": "0.01%"}, "max_latency_ms=.* is impossible.*ask for"),
+        ({"max_latency_ms": "soon"}, "max_latency_ms: .*not a number"),
         ({"max_params": "much"}, "not a number"),
         ({"agent": "nobody"}, "choose one of reinforce"),
         ({"example": torch.zeros(1, 3, 8, 8)}, "example_inputs hold examples of shape"),

@@ -127,6 +127,23 @@ def test_refusal_is_known_from_the_cost():
     assert budget.refusal(Cost(101, 5)) == "over the budget: 101 parameters, 100 allowed"
 
 
+def test_a_size_is_bounded_in_whole_bytes():
+    budget = Budget(max_size_mb=0.0003)
+    assert budget.max_bytes == 300
+    assert budget.refusal(Cost(10, 5, 300)) == ""
+    assert budget.refusal(Cost(10, 5, 301)) == "over the budget: 0.000301 MB, 0.0003 MB allowed"
+    assert budget.violations(judged(size_mb=0.0003)) == []
+    assert budget.violations(judged(size_mb=0.000301)) == ["0.000301 MB, 0.0003 MB allowed"]
+    assert budget.violations(judged()) == ["the size is not known, 0.0003 MB allowed"]
+    for stored in range(1, 3000, 7):  # a share of 100% allows the teacher itself, whatever the rounding
+        assert Budget(max_size_mb=parse_budget("100%", stored / 1e6, counts=False)).max_bytes == stored
+
+
+def test_what_is_measured_may_be_a_fraction():
+    assert parse_budget(0.2, 7.0, counts=False) == 0.2
+    assert parse_budget("50%", 7.0, counts=False) == 3.5
+
+
 def test_a_budget_of_nothing_is_refused():
     with pytest.raises(ValueError, match="max_macs must be above 0"):
         Budget(max_macs=0)

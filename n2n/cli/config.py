@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from n2n.agents import AGENTS
 from n2n.distill.objectives import OBJECTIVES
@@ -47,6 +47,18 @@ def _device(name: str) -> str:
     return name
 
 
+def _shape(value: object) -> object:
+    """The numbers of a shape as typed, "1,3,32,32"; a list of a TOML file is left as it is."""
+    if not isinstance(value, str):
+        return value
+    parts = value.replace("x", ",").split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(f"--input-shape {value}: expected whole numbers above 0 with commas, as in 1,3,32,32")
+    return tuple(int(part) for part in parts)
+
+
+Shape = Annotated[tuple[Annotated[int, Field(gt=0)], ...], BeforeValidator(_shape)]
+"""The shape of a batch, batch axis first."""
 Device = Annotated[str, AfterValidator(_device)]
 Budget = int | float | str
 """An absolute number (20000), or a share of the teacher ("20%")."""
@@ -98,7 +110,8 @@ class SearchSettings(NetworkSettings):
     force: bool = False
     max_params: Budget | None = None
     max_macs: Budget | None = None
-    max_latency_ms: Annotated[float, Field(gt=0)] | None = None
+    max_latency_ms: Budget | None = None
+    max_size_mb: Budget | None = None
     evaluations: Annotated[int, Field(gt=0)] = 60
     seconds: Annotated[float, Field(gt=0)] | None = None
     agent: Annotated[str, AfterValidator(lambda name: known(name, AGENTS, "agent"))] = "reinforce"
@@ -119,6 +132,23 @@ class SearchSettings(NetworkSettings):
     ignored_layers: tuple[str, ...] = ()
     precision: Precision = "auto"
     workers: Annotated[int, Field(ge=0)] = 0
+
+
+class InspectSettings(DataSettings):
+    """`n2n inspect NETWORK`; the meaning of each is that of the argument of `n2n.inspect` with the same name."""
+
+    network: str
+    network_args: dict[str, Any] = Field(default_factory=dict)
+    weights: Path | None = None
+    input_shape: Shape | None = None
+    removal: bool = True
+    shrinkage: bool = True
+    granularity: Literal["layer", "block"] = "layer"
+    factors: tuple[float, ...] | None = None
+    round_to: Annotated[int, Field(gt=0)] = 1
+    kernels: bool = False
+    ignored_layers: tuple[str, ...] = ()
+    latency: bool = True
 
 
 class DistillSettings(NetworkSettings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,9 @@ from n2n.cli.door import Outcome, run, say
 from n2n.cli.evaluate import check_fit
 from n2n.cli.networks import Chosen, chosen, origin_of, rest_of_command, trained
 from n2n.data import example_inputs
+from n2n.distill.recipe import full_recipe
 from n2n.distill.teacher import Teacher
-from n2n.search.artefacts import ARCHITECTURE, load_student, save_student
+from n2n.search.artefacts import ARCHITECTURE, load_student, read_student_card, save_student
 from n2n.search.checks import check_network
 from n2n.search.finish import Figures, distill_student, measure
 from search_spaces.teacher.architecture import architecture_from_json
@@ -75,6 +77,8 @@ def distill(folder: Path, settings: DistillSettings) -> Outcome:
     )
     if result.diverged:
         raise ConfigError(f"distilling {folder} diverged: {result.reason}; try another --objective or --seed")
+    card = read_student_card(folder)
+    of_teacher = measure(teacher.network, inputs, base.data, device=settings.device, precision=settings.precision)
     figures = measure(student, inputs, base.data, device=settings.device, precision=settings.precision)
     architecture = architecture_from_json((folder / ARCHITECTURE).read_text(encoding="utf-8"))
     save_student(
@@ -85,6 +89,13 @@ def distill(folder: Path, settings: DistillSettings) -> Outcome:
         teacher_name=base.teacher_name,
         figures={**figures.to_json(), "data": base.data.name, "distillation_steps": result.steps},
         data=base.data,
+        layers=card.layers,
+        teacher_figures=of_teacher.to_json(),
+        made_by={
+            "seed": settings.seed,
+            "recipe": asdict(full_recipe(epochs=settings.epochs, objective=settings.objective)),
+            "distilled_from": {"folder": str(folder), **card.made_by},
+        },
     )
     return Outcome({"out": str(out), **figures.to_json()}, lambda: show(out, base, teacher, figures))
 

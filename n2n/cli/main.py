@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from n2n.cli import distill, evaluate, policy, report, search, train_teacher
+from n2n.cli import distill, evaluate, inspect, policy, report, search, train_teacher
 from n2n.cli.strict import Command, Group
 
 app = typer.Typer(
@@ -15,6 +15,7 @@ app = typer.Typer(
     "3 done but no student meets the budget.",
 )
 app.command("train-teacher", cls=Command)(train_teacher.command)
+app.command("inspect", cls=Command)(inspect.command)
 app.command("search", cls=Command)(search.command)
 app.command("distill", cls=Command)(distill.command)
 app.command("evaluate", cls=Command)(evaluate.command)

@@ -93,10 +93,19 @@ def untrained(name: str, arguments: dict[str, Any], data: Data, seed: int) -> tu
     if ":" in name:
         return own_network(name, arguments), None
     known(name, TEACHERS, "network")
-    shape = data.training.input_shape
-    told: dict[str, Any] = {"classes": data.classes}
-    told["inputs" if name == "mlp" else "channels"] = math.prod(shape) if name == "mlp" else shape[0]
-    full = {**told, **arguments}
+    return built_in(name, {"classes": data.classes, **arguments}, data.training.input_shape, seed)
+
+
+def built_in(
+    name: str, arguments: dict[str, Any], shape: tuple[int, ...], seed: int
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A fresh built-in network for examples of a shape, with all arguments that it was built with.
+
+    Raises:
+        ConfigError: an argument that it does not take.
+    """
+    inputs = {"inputs": math.prod(shape)} if name == "mlp" else {"channels": shape[0]}
+    full = {**inputs, **arguments}
     try:
         return build_teacher(name, seed=seed, **full), full
     except (TypeError, ValueError) as error:
@@ -153,14 +162,27 @@ def rest_of_command(found: Chosen) -> str:
 
 
 def _from_folder(settings: NetworkSettings, folder: Path, made_with: Origin | None) -> Chosen:
-    if settings.network is not None or settings.weights is not None or settings.network_args:
-        raise ConfigError("--teacher names a network with its weights: leave out --network, --network-arg, --weights")
     card = read_card(folder)
+    pointed_at = not card.built_in and settings.network == card.name
+    if (settings.network is not None and not pointed_at) or settings.weights is not None or settings.network_args:
+        raise ConfigError("--teacher names a network with its weights: leave out --network, --network-arg, --weights")
+    if not card.built_in and not pointed_at:
+        raise ConfigError(f"{folder} is of a network that {card.name} builds: {_ASK_FOR_TRUST} --network {card.name}")
+    if settings.data is None and runs_code(card.data):
+        raise ConfigError(f"{folder} was trained on what {card.data} gives: {_ASK_FOR_TRUST} --data {card.data}")
     data, source = load_data(settings, made_with=made_with or card.origin)
     note_other_data(folder, data, card.data_fingerprint)
     built = None if card.built_in else own_network(card.name, card.arguments)
     network, card = load_teacher(folder, built)
     return Chosen(network, card.name, card.arguments if card.built_in else None, data, source)
+
+
+_ASK_FOR_TRUST = "code that a folder names is not run unless you name it too; where you trust it, say"
+
+
+def runs_code(source: str) -> bool:
+    """Whether loading data from there calls a `module:function`."""
+    return ":" in source and source not in DATA and not source.endswith(".npz") and not Path(source).is_dir()
 
 
 def own_network(name: str, arguments: dict[str, Any]) -> nn.Module:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +16,7 @@ from n2n.cli.train_teacher import fit
 from n2n.data import example_inputs
 from n2n.job import SearchResult
 from n2n.main_job import search as find_students
-from n2n.report.tables import HEADER, figures_table
+from n2n.report.tables import HEADER, aligned, figures_table
 from n2n.search.files import read_json
 from n2n.search.teachers import TeacherCard, save_teacher
 
@@ -40,7 +39,10 @@ def command(
     ] = None,
     max_macs: Annotated[str | None, typer.Option("--max-macs", help="Most MACs: a number or a share.")] = None,
     max_latency_ms: Annotated[
-        float | None, typer.Option("--max-latency-ms", help="Longest latency of one image, in ms.")
+        str | None, typer.Option("--max-latency-ms", help="Longest latency of one image: ms, or a share.")
+    ] = None,
+    max_size_mb: Annotated[
+        str | None, typer.Option("--max-size-mb", help="Largest size of the weights: MB, or a share.")
     ] = None,
     evaluations: Annotated[
         int | None, typer.Option("--evaluations", help="Students to judge in all. [default: 60]")
@@ -127,11 +129,8 @@ def search(settings: SearchSettings, *, quiet: bool = False) -> Outcome:
 def arguments(settings: SearchSettings) -> dict[str, Any]:
     """The settings that are arguments of `n2n.search` under the same name."""
     kept = {name: value for name, value in settings if name not in AT_THE_DOOR}
-    return {
-        **kept,
-        "max_params": number(settings.max_params),
-        "max_macs": number(settings.max_macs),
-    }
+    budgets = ("max_params", "max_macs", "max_latency_ms", "max_size_mb")
+    return {**kept, **{name: number(getattr(settings, name)) for name in budgets}}
 
 
 def number(budget: int | float | str | None) -> int | float | str | None:
@@ -182,13 +181,6 @@ def outcome(result: SearchResult, rest: str = "") -> Outcome:
         "notes": list(result.notes),
     }
     return Outcome(record, lambda: show(result, rest), OK if result.meets_budget else UNMET)
-
-
-def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in plain text: columns as wide as their widest cell, whatever the terminal."""
-    widths = [max(len(row[at]) for row in (header, *rows)) for at in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows)]
-    return "\n".join(line.rstrip() for line in (lines[0], "-" * len(lines[0]), *lines[1:]))
 
 
 def show(result: SearchResult, rest: str) -> None:

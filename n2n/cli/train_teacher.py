@@ -11,7 +11,7 @@ from torch import nn
 from n2n.cli import options
 from n2n.cli.config import TrainTeacherSettings
 from n2n.cli.door import Outcome, run, say
-from n2n.cli.networks import load_data, untrained
+from n2n.cli.networks import load_data, runs_code, untrained
 from n2n.data import Data
 from n2n.search.teachers import TeacherCard, save_teacher, train_teacher
 
@@ -87,4 +87,6 @@ def show(out: Path, card: TeacherCard) -> None:
         f"{card.name} on {card.data}: {card.validation_accuracy:.2%} on validation, {card.test_accuracy:.2%} on test, "
         f"{card.parameters / 1e6:.3f} M parameters, {card.macs / 1e6:.2f} M MACs, trained in {card.seconds:.0f} s"
     )
-    typer.echo(f"written to {out}; search for smaller ones: n2n search --teacher {out} --out runs/first")
+    own = "" if card.built_in else f" --network {card.name}"  # code that a folder names is run where it is named too
+    own += f" --data {card.data}" if runs_code(card.data) else ""
+    typer.echo(f"written to {out}; search for smaller ones: n2n search --teacher {out}{own} --out runs/first")

@@ -38,6 +38,9 @@ class Evaluation:
         seed: that everything random in it derived from.
         fidelity: how it was judged, in words; two evaluations compare only at equal fidelity.
         latency_ms: median for one example, where it was measured.
+        latency_iqr_ms: interquartile range of the same measure.
+        latency_device: what it was measured on.
+        size_mb: parameters and buffers in MB, where it is known.
     """
 
     fingerprint: str
@@ -52,6 +55,9 @@ class Evaluation:
     seed: int
     fidelity: str
     latency_ms: float | None = None
+    latency_iqr_ms: float | None = None
+    latency_device: str | None = None
+    size_mb: float | None = None
 
     def __post_init__(self) -> None:
         """Refuses a record that contradicts itself.
@@ -102,4 +108,5 @@ def not_ok(
         seconds=seconds,
         seed=seed,
         fidelity=fidelity,
+        size_mb=cost.size_mb,
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 from n2n.evaluate.base import Evaluate, Evaluation
 from search_spaces.base import Architecture
+
+Refuse = Callable[[Architecture], Evaluation | None]
+"""The record of a student that is not worth judging; None where it is."""
 
 
 @final
@@ -18,8 +21,9 @@ class Cached:
         misses: students that were judged so far.
     """
 
-    def __init__(self, evaluate: Evaluate, *, one_by_one: bool = False) -> None:
+    def __init__(self, evaluate: Evaluate, *, one_by_one: bool = False, refuse: Refuse | None = None) -> None:
         self._evaluate = evaluate
+        self._refuse = refuse
         self._one_by_one = one_by_one
         self._known: dict[str, Evaluation] = {}
         self.hits = 0
@@ -32,8 +36,11 @@ class Cached:
             ValueError: the inner evaluator gave another number of evaluations than students.
         """
         new = {one.fingerprint: one for one in students if one.fingerprint not in self._known}
-        batches = [{key: one} for key, one in new.items()] if self._one_by_one else [new]
-        for batch in batches if new else []:
+        refused = {} if self._refuse is None else {key: self._refuse(one) for key, one in new.items()}
+        self._known.update({key: record for key, record in refused.items() if record is not None})
+        left = {key: one for key, one in new.items() if refused.get(key) is None}
+        batches = [{key: one} for key, one in left.items()] if self._one_by_one else [left]
+        for batch in batches if left else []:
             judged = self._evaluate(list(batch.values()))
             self._known.update(zip(batch, judged, strict=True))
         self.misses += len(new)
@@ -43,6 +50,15 @@ class Cached:
     def known(self, students: Sequence[Architecture]) -> list[Evaluation]:
         """The evaluations of those students that were judged, e.g. before an interrupt; nobody is judged for it."""
         return [self._known[student.fingerprint] for student in students if student.fingerprint in self._known]
+
+    def refusing(self, refuse: Refuse) -> Cached:
+        """The same evaluator behind a memory of its own, which asks `refuse` before it has a student judged."""
+        return Cached(self._evaluate, one_by_one=self._one_by_one, refuse=refuse)
+
+
+def refusing(evaluate: Evaluate, refuse: Refuse) -> Cached:
+    """An evaluator that is not asked about students which `refuse` has a record of already."""
+    return evaluate.refusing(refuse) if isinstance(evaluate, Cached) else Cached(evaluate, refuse=refuse)
 
 
 def cached(evaluate: Evaluate, *, one_by_one: bool = False) -> Cached:

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from n2n.data.base import Split, TrainingData
-from n2n.data.prepare import example_inputs
 from n2n.distill.accuracy import accuracy
 from n2n.distill.fit import fit, prepare_views
 from n2n.distill.recipe import Recipe, quick_recipe, total_steps
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, Status, evaluation_seed, not_ok
-from n2n.networks.latency import latency
+from n2n.networks.latency import Timings
 from search_spaces.base import Architecture, Cost, SearchSpace, SpaceError
 
 Refuse = Callable[[Cost], str]
@@ -45,7 +44,7 @@ class Distillation:
     precision: str
     inherit: bool
     importance: str
-    measure_latency: bool
+    timings: Timings | None
     refuse: Refuse | None
 
     @property
@@ -114,9 +113,7 @@ class Distillation:
         )
         if not math.isfinite(loss):
             raise DivergedError(f"diverged: the validation loss is {loss} after {result.steps} steps")
-        median = None
-        if self.measure_latency:
-            median = latency(network.eval(), example_inputs(self.training).to(self.device)).median_ms
+        timing = None if self.timings is None else self.timings.of(student.fingerprint, network)
         return Evaluation(
             fingerprint=student.fingerprint,
             architecture=student.to_json(),
@@ -129,7 +126,10 @@ class Distillation:
             seconds=time.monotonic() - start,
             seed=seed,
             fidelity=self.fidelity,
-            latency_ms=median,
+            latency_ms=timing.median_ms if timing else None,
+            latency_iqr_ms=timing.iqr_ms if timing else None,
+            latency_device=timing.device if timing else None,
+            size_mb=cost.size_mb,
         )
 
 
@@ -148,7 +148,7 @@ def distillation(
     precision: str = "auto",
     inherit: bool = True,
     importance: str = "l1",
-    measure_latency: bool = False,
+    timings: Timings | None = None,
     refuse: Refuse | None = None,
 ) -> Distillation:
     """An evaluator that distils every student for a short while and reads its accuracy on the validation split.
@@ -167,7 +167,7 @@ def distillation(
         precision: "auto", "fp32" or "bf16".
         inherit: whether students start from the teacher's weights.
         importance: which of the teacher's channels they inherit.
-        measure_latency: whether the latency for one example is measured, too.
+        timings: times the students that it does not know yet; where it is given, latencies are measured, too.
         refuse: a reason not to train a student of a given cost, e.g. `budget.refusal`; it becomes INVALID. A student
             that is not smaller than the teacher is refused always.
 
@@ -194,7 +194,7 @@ def distillation(
         precision=precision,
         inherit=inherit,
         importance=importance,
-        measure_latency=measure_latency,
+        timings=timings,
         refuse=refuse,
     )
 

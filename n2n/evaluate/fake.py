@@ -42,6 +42,7 @@ class Fake:
             seconds=0.0,
             seed=evaluation_seed(self.seed, student.fingerprint),
             fidelity="fake",
+            size_mb=cost.size_mb,
         )
 
 

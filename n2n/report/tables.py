@@ -37,6 +37,11 @@ def significant(value: float) -> str:
     return f"{value:.{digits}f}"
 
 
+def latency_text(median_ms: float, iqr_ms: float | None) -> str:
+    """Median and interquartile range: "1.234 ms (0.010)"; the range may be missing."""
+    return f"{median_ms:.3f} ms" + ("" if iqr_ms is None else f" ({iqr_ms:.3f})")
+
+
 def compression_text(teacher: int, student: int) -> str:
     """How many times fewer, T / S, as "8.3x"."""
     return f"{teacher / student:.1f}x" if student else "-"
@@ -60,7 +65,7 @@ def _row(name: str, figures: Mapping[str, Any], teacher: Mapping[str, Any]) -> t
         millions(figures["parameters"]),
         compression_text(teacher["parameters"], figures["parameters"]),
         mac_text(figures["macs"]),
-        f"{figures['latency_ms']:.3f} ms ({figures['latency_iqr_ms']:.3f})",
+        latency_text(figures["latency_ms"], figures["latency_iqr_ms"]),
         f"{significant(figures['size_mb'])} MB",
     )
 
@@ -70,3 +75,10 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in plain text: columns as wide as their widest cell, whatever the terminal."""
+    widths = [max(len(row[at]) for row in (header, *rows)) for at in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows)]
+    return "\n".join(line.rstrip() for line in (lines[0], "-" * len(lines[0]), *lines[1:]))

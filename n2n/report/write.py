@@ -8,7 +8,7 @@ from typing import Any
 
 from n2n.evaluate.base import Status
 from n2n.report.plots import plot_front, plot_reward
-from n2n.report.tables import HEADER, figures_table, mac_text, markdown, millions
+from n2n.report.tables import HEADER, figures_table, latency_text, mac_text, markdown, millions
 from n2n.search.files import read_json, write_text
 from n2n.search.front import front
 from n2n.search.store import Record, first_judgements, read_records
@@ -58,12 +58,13 @@ def report_text(
 
 def _reading(result: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
     data, teacher = result["data"], result["teacher"]["figures"]
+    device = teacher.get("device") or environment["cpu"] or "this processor"  # runs of earlier versions did not say
     return (
         f"Data: {data['name']} ({data['train']:,} train, {data['validation']:,} validation, {data['test']:,} test "
         f"images, {data['classes']} classes). The search saw train and validation; the test split was opened once, for "
         "this table. Parameters are counted, MACs are multiply-accumulates of one example; latency is of one example "
-        f"on {teacher['threads']} thread(s) of {environment['cpu'] or 'this processor'}, median with the interquartile "
-        "range in brackets; size is the weights."
+        f"on {teacher['threads']} thread(s) of {device}, median with the interquartile range in "
+        "brackets; size is that of parameters and buffers."
     )
 
 
@@ -79,10 +80,16 @@ def _front(records: Sequence[Record]) -> str:
         return "No student could be judged."
     step = max(1, -(-len(best) // FRONT_ROWS))
     rows = [
-        (one.fingerprint[:12], f"{one.accuracy or 0:.2%}", millions(one.parameters or 0), mac_text(one.macs or 0))
+        (
+            one.fingerprint[:12],
+            f"{one.accuracy or 0:.2%}",
+            millions(one.parameters or 0),
+            mac_text(one.macs or 0),
+            "" if one.latency_ms is None else latency_text(one.latency_ms, one.latency_iqr_ms),
+        )
         for one in best[::-1][::step]
     ]
-    table = markdown(("student", "quick validation accuracy", "parameters", "MACs"), rows)
+    table = markdown(("student", "quick validation accuracy", "parameters", "MACs", "latency (median, IQR)"), rows)
     return f"{len(best)} students on the front of accuracy against parameters (all in `front.csv`):\n\n{table}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from n2n.data import Data
 from n2n.networks import build_teacher
+from n2n.search.cards import card_text
 from n2n.search.errors import ArtefactError
 from n2n.search.files import read_json, write_folder, write_json, write_tensors, write_text
-from search_spaces.base import Architecture, SpaceError
+from search_spaces.base import Architecture, LayerChange, SpaceError
+from search_spaces.teacher.architecture import architecture_from_json
 from search_spaces.teacher.reading import rebuild
 
 FORMAT = 1
@@ -74,7 +76,8 @@ class StudentCard:
     """What `card.json` says.
 
     `teacher` is None where the student was cut from a network that is not built in; `example_shape` is the shape of one
-    example; `data` is None where it was not told (also in cards of earlier versions).
+    example. What follows is empty where it was not told (also in cards of earlier versions): the data, what became of
+    each layer, what was measured of the teacher, and how the student was made (seeds, recipe, search), as JSON values.
     """
 
     fingerprint: str
@@ -82,6 +85,9 @@ class StudentCard:
     example_shape: tuple[int, ...]
     figures: Mapping[str, Any]
     data: MadeWith | None = None
+    layers: tuple[LayerChange, ...] = ()
+    teacher_figures: Mapping[str, Any] = field(default_factory=dict)
+    made_by: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -97,6 +103,9 @@ def save_student(
     teacher_name: str | Mapping[str, Any] | TeacherName | None = None,
     figures: Mapping[str, Any] | None = None,
     data: Data | None = None,
+    layers: Sequence[LayerChange] = (),
+    teacher_figures: Mapping[str, Any] | None = None,
+    made_by: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes a student folder, all of it or nothing, and returns its path.
 
@@ -105,6 +114,9 @@ def save_student(
         teacher_name: the built-in teacher it came from; without it, loading asks for `network=`.
         figures: what is known of the student (accuracy, latency, ...), JSON values; they go into the card.
         data: what it was distilled and measured on; the card says how to load the same splits again.
+        layers: what became of the teacher's layers, `space.changes(architecture)`.
+        teacher_figures: the teacher's figures under the same names, to compare with.
+        made_by: how it was made: seeds, recipe, search; JSON values.
 
     Raises:
         WriteError: the file system refused; a student that was there before is as it was.
@@ -115,6 +127,9 @@ def save_student(
         example_shape=tuple(example_inputs.shape[1:]),
         figures=dict(figures or {}),
         data=None if data is None else MadeWith.of(data),
+        layers=tuple(layers),
+        teacher_figures=dict(teacher_figures or {}),
+        made_by=dict(made_by or {}),
     )
 
     def fill(folder: Path) -> None:
@@ -138,6 +153,8 @@ def read_student_card(folder: Path) -> StudentCard:
     if values.get("format") != FORMAT:
         raise ArtefactError(f"{path} has format {values.get('format')!r}, this version reads {FORMAT}")
     for key, kinds in _CARD_KINDS.items():
+        if key not in values and key in _CARD_LATER:
+            continue
         if key not in values or not isinstance(values[key], kinds):
             found = f"has {key!r}: {values[key]!r}" if key in values else f"has no key {key!r}"
             raise ArtefactError(f"{path} {found}; it was damaged or edited: restore it or run again")
@@ -152,15 +169,47 @@ def read_student_card(folder: Path) -> StudentCard:
         example_shape=tuple(shape),
         figures=values["figures"],
         data=None if data is None else MadeWith(**data),
+        layers=tuple(_layer_change(value, path) for value in values.get("layers", [])),
+        teacher_figures=values.get("teacher_figures", {}),
+        made_by=values.get("made_by", {}),
     )
 
 
+def _layer_change(value: Any, path: Path) -> LayerChange:
+    """One layer of a card.
+
+    Raises:
+        ArtefactError: other keys, or other values than words, a yes or no, and pairs of whole numbers.
+    """
+    fields = value if isinstance(value, dict) else {}
+    pairs = {name: tuple(fields[name]) for name in _LAYER_PAIRS if isinstance(fields.get(name), list)}
+    whole = all(len(pair) == 2 and all(type(size) is int for size in pair) for pair in pairs.values())
+    if (
+        set(fields) != set(LayerChange.__dataclass_fields__)
+        or len(pairs) != len(_LAYER_PAIRS)
+        or not whole
+        or not (isinstance(fields["name"], str) and isinstance(fields["kind"], str))
+        or type(fields["removed"]) is not bool
+    ):
+        raise ArtefactError(
+            f"{path}: 'layers' holds {value}; expected name, kind, removed and the pairs {', '.join(_LAYER_PAIRS)}; "
+            "it was damaged or edited: restore it or run again"
+        )
+    return LayerChange(fields["name"], fields["kind"], fields["removed"], **pairs)
+
+
+_LAYER_PAIRS = ("width_in", "width_out", "kernel", "parameters")
 _CARD_KINDS: dict[str, tuple[type, ...]] = {
     "fingerprint": (str,),
     "teacher": (dict, type(None)),
     "example_shape": (list,),
     "figures": (dict,),
+    "layers": (list,),
+    "teacher_figures": (dict,),
+    "made_by": (dict,),
 }
+_CARD_LATER = ("layers", "teacher_figures", "made_by")
+"""Keys that cards of earlier versions do not have."""
 
 
 def load_student(
@@ -195,6 +244,7 @@ def load_student(
     if example_inputs is None:
         example_inputs = torch.zeros(1, *card.example_shape)
     text = _read_text(folder / ARCHITECTURE)
+    check_architecture(folder, card, text)
     try:
         student = rebuild(network, example_inputs, text, forward_fn=forward_fn)
     except SpaceError as error:
@@ -203,26 +253,49 @@ def load_student(
     return student.eval()
 
 
+def check_architecture(folder: Path, card: StudentCard, text: str) -> None:
+    """Refuses an architecture that is not the one that the card was written for: some fit the same weights.
+
+    Raises:
+        ArtefactError: it is another one, or cannot be read.
+    """
+    try:
+        found = architecture_from_json(text).fingerprint
+    except SpaceError as error:
+        raise ArtefactError(f"{folder / ARCHITECTURE} is damaged: {error}; restore it or run again") from error
+    if found != card.fingerprint:
+        raise ArtefactError(
+            f"{folder / ARCHITECTURE} is the architecture {found}, {CARD} is of {card.fingerprint}: the files are of "
+            "different students; restore them or run again"
+        )
+
+
 def load_weights(network: nn.Module, path: str | Path) -> None:
     """Copies the tensors of a safetensors file into a network, every name and shape checked first.
 
     Raises:
-        ArtefactError: the file is missing or damaged, or a tensor is missing, left over or of another shape; the
-            network is then as it was.
+        ArtefactError: the file is missing or damaged, or a tensor is missing, left over, of another shape or of another
+            kind of numbers; the first that differs is named, in the network's order. The network is then as it was.
     """
     tensors = read_tensors(Path(path))
     own = network.state_dict()
-    problems = [f"{name} is missing" for name in own if name not in tensors]
-    problems += [f"{name} is not in the network" for name in tensors if name not in own]
-    problems += [
-        f"{name} has shape {list(tensors[name].shape)}, expected {list(value.shape)}"
-        for name, value in own.items()
-        if name in tensors and tensors[name].shape != value.shape
-    ]
+    problems = [misfit for name, value in own.items() if (misfit := _misfit(name, value, tensors.get(name)))]
+    problems += [f"{name} {list(tensors[name].shape)} is not in the network" for name in tensors if name not in own]
     if problems:
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
         raise ArtefactError(f"{path} does not fit the network: {shown}. Is it the file of another network?")
     network.load_state_dict(tensors)
+
+
+def _misfit(name: str, expected: Tensor, found: Tensor | None) -> str:
+    """What is wrong with a tensor of a file; "" where it fits."""
+    if found is None:
+        return f"{name} is missing, expected {list(expected.shape)}"
+    if found.shape != expected.shape:
+        return f"{name} has shape {list(found.shape)}, expected {list(expected.shape)}"
+    if found.is_floating_point() != expected.is_floating_point() or found.is_complex() != expected.is_complex():
+        return f"{name} holds {found.dtype}, expected {expected.dtype}"
+    return ""
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -250,12 +323,14 @@ def _read_text(path: Path) -> str:
 
 def _card_text(card: StudentCard) -> str:
     """The card for people."""
-    lines = [f"# Student `{card.fingerprint[:12]}`", ""]
-    teacher = card.teacher
-    lines.append(f"Cut from: {teacher.name if teacher else 'a network of your own (pass it as network=)'}")
-    shape = " x ".join(str(size) for size in card.example_shape)
-    lines += [f"Takes one example of shape: {shape}", "", "| figure | value |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in card.figures.items()]
-    argument = "" if teacher else ", network=teacher"
-    lines += ["", "```python", "import n2n", f'network = n2n.load_student("this/folder"{argument})', "```", ""]
-    return "\n".join(lines)
+    name = card.teacher
+    arguments = ", ".join(f"{key}={value!r}" for key, value in name.kwargs.items()) if name else ""
+    return card_text(
+        fingerprint=card.fingerprint,
+        cut_from=f"{name.name}({arguments})" if name else None,
+        example_shape=card.example_shape,
+        figures=card.figures,
+        teacher_figures=card.teacher_figures,
+        layers=card.layers,
+        made_by=card.made_by,
+    )

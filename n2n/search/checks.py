@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import torch
@@ -9,13 +10,16 @@ from torch import Tensor, nn
 
 from n2n.data.base import TrainingData
 from n2n.distill.teacher import Teacher
-from n2n.networks import build_teacher, latency
+from n2n.networks import Timings, build_teacher, size_mb
 from n2n.reward import Budget, parse_budget
 from n2n.search.artefacts import TeacherName
 from n2n.search.errors import ChanceLevelWarning, SearchError
 from n2n.search.options import BudgetValue, SearchOptions
 from n2n.search.spaces import Reach
 from search_spaces.base import SpaceError
+
+TEACHER = "teacher"
+"""What the teacher is known by among latencies."""
 
 
 def check_network(network: nn.Module, example_inputs: Tensor, training: TrainingData) -> None:
@@ -87,28 +91,33 @@ def check_teacher_name(name: TeacherName | None, network: nn.Module) -> None:
             )
 
 
-def budget_of(options: SearchOptions, teacher: Teacher) -> Budget:
-    """The budgets as numbers.
+def budget_of(options: SearchOptions, teacher: Teacher, timings: Timings) -> Budget:
+    """The budgets as numbers; the teacher is timed where a share of its latency is asked for.
 
     Raises:
         SearchError: one that cannot be read, or is not above 0.
     """
+    share_of_latency = isinstance(options.max_latency_ms, str) and options.max_latency_ms.strip().endswith("%")
+    teacher_ms = timings.of(TEACHER, teacher.network).median_ms if share_of_latency else math.inf
     return Budget(
-        max_parameters=_amount(options.max_params, teacher.parameters),
-        max_macs=_amount(options.max_macs, teacher.macs),
-        max_latency_ms=options.max_latency_ms,
+        max_parameters=_amount("max_params", options.max_params, teacher.parameters),
+        max_macs=_amount("max_macs", options.max_macs, teacher.macs),
+        max_latency_ms=_amount("max_latency_ms", options.max_latency_ms, teacher_ms, counts=False),
+        max_size_mb=_amount("max_size_mb", options.max_size_mb, size_mb(teacher.network), counts=False),
     )
 
 
-def _amount(value: BudgetValue | None, teacher_value: float) -> float | None:
+def _amount(name: str, value: BudgetValue | None, teacher_value: float, *, counts: bool = True) -> float | None:
     try:
-        return parse_budget(value, teacher_value)
+        return parse_budget(value, teacher_value, counts=counts)
     except ValueError as error:
-        raise SearchError(str(error)) from error
+        raise SearchError(f"{name}: {error}") from error
 
 
-def check_students(within: Reach, teacher: Teacher, example_inputs: Tensor, options: SearchOptions) -> None:
-    """Builds the smallest students as the search will build all; where latency is bounded, it is measured.
+def check_students(
+    within: Reach, teacher: Teacher, options: SearchOptions, allowed_ms: float | None, timings: Timings
+) -> None:
+    """Builds the smallest students as the search will build all; where latency is bounded, they are timed.
 
     Raises:
         SearchError: a student cannot be built as asked, or the quickest is too slow: the feasible range is named.
@@ -120,14 +129,13 @@ def check_students(within: Reach, teacher: Teacher, example_inputs: Tensor, opti
         ]
     except SpaceError as error:
         raise SearchError(f"students of {teacher.name} cannot be built: {error}") from error
-    allowed = options.max_latency_ms
-    if allowed is None:
+    if allowed_ms is None:
         return
-    one = example_inputs[:1]
-    quickest = min(latency(student.to(options.device), one).median_ms for student in students)
-    if allowed < quickest:
+    pairs = zip(within.students, students, strict=True)
+    quickest = min(timings.of(one.fingerprint, built.to(options.device)).median_ms for (_, one), built in pairs)
+    if allowed_ms < quickest:
         raise SearchError(
-            f"max_latency_ms={allowed:g} is impossible: the smallest student of these stages takes {quickest:.3g} ms; "
-            f"ask for {quickest:.3g} to {latency(teacher.network, one).median_ms:.3g} ms (the teacher's), or allow "
-            "more to change"
+            f"max_latency_ms={allowed_ms:.3g} is impossible: the smallest student of these stages takes "
+            f"{quickest:.3g} ms; ask for {quickest:.3g} to {timings.of(TEACHER, teacher.network).median_ms:.3g} ms "
+            "(the teacher's), or allow more to change"
         )

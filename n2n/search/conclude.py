@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from n2n.data.base import Data
 from n2n.distill.fit import FitResult
+from n2n.distill.recipe import full_recipe
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, evaluation_seed
+from n2n.networks import Timings
 from n2n.reward import Budget
 from n2n.search.artefacts import TeacherName, save_student
 from n2n.search.errors import WriteError
@@ -23,7 +25,7 @@ from n2n.search.finish import Choice, Figures, distill_student, measure
 from n2n.search.front import front
 from n2n.search.options import SearchOptions
 from n2n.search.progress import Display
-from search_spaces.base import SearchSpace
+from search_spaces.base import Architecture, SearchSpace
 
 T = TypeVar("T")
 
@@ -58,12 +60,17 @@ class StudentResult:
 
 @dataclass(frozen=True)
 class Finish:
-    """What the long distillation needs besides the student; `deadline` is a `time.monotonic()` value, None for none."""
+    """What the long distillation needs besides the student.
+
+    `timings` holds the latencies that the run has measured, the teacher's and the students' by fingerprint; `deadline`
+    is a `time.monotonic()` value, None for none.
+    """
 
     teacher: Teacher
     data: Data
     example_inputs: Tensor
     options: SearchOptions
+    timings: Timings
     teacher_name: TeacherName | None = None
     deadline: float | None = None
 
@@ -73,6 +80,17 @@ class Finish:
         if self.deadline is None or self.options.seconds is None:
             return 0.0
         return self.options.seconds - (self.deadline - time.monotonic())
+
+    def measured(self, fingerprint: str, network: nn.Module) -> Figures:
+        """The figures of a network on the run's data; it is timed only where the run has not done so."""
+        return measure(
+            network,
+            self.example_inputs,
+            self.data,
+            device=self.options.device,
+            precision=self.options.precision,
+            timing=self.timings.of(fingerprint, network),
+        )
 
 
 INTERRUPTED = "interrupted"
@@ -111,6 +129,7 @@ def conclude(
     display: Display,
     *,
     budget: Budget,
+    teacher: Figures | None = None,
     measuring: float = 0.0,
     interrupted: bool = False,
 ) -> Concluded:
@@ -123,6 +142,7 @@ def conclude(
     Args:
         space_of: the space of each student's stage, by fingerprint.
         budget: what the finished students' figures are held against.
+        teacher: the teacher's figures, for the students' cards.
         measuring: seconds to keep for measuring each student before the deadline.
     """
     done = Concluded()
@@ -135,7 +155,7 @@ def conclude(
         if rank > 1 and deadline is not None and time.monotonic() >= deadline:
             done.notes.append(f"The time limit was reached: {rank - 1} of {len(planned)} students were distilled.")
             break
-        one = _One(rank, choice, space_of[choice.evaluation.fingerprint], finish, epochs, deadline)
+        one = _One(rank, choice, space_of[choice.evaluation.fingerprint], finish, epochs, deadline, teacher)
         try:
             student, fitted = one.finished(out, display, budget)
         except KeyboardInterrupt:
@@ -173,6 +193,7 @@ class _One:
     finish: Finish
     epochs: float
     deadline: float | None
+    teacher: Figures | None
 
     def finished(self, out: Path, display: Display, budget: Budget) -> tuple[StudentResult, FitResult]:
         """Builds, distils, measures and writes it."""
@@ -182,10 +203,14 @@ class _One:
         student = self.space.build(architecture, inherit=options.inherit, importance=options.importance, seed=seed)
         fitted = self._distilled(student, seed, display)
         student.eval()
-        figures = measure(
-            student, self.finish.example_inputs, self.finish.data, device=options.device, precision=options.precision
+        figures = self.finish.measured(one.fingerprint, student)
+        measured = replace(
+            one,
+            parameters=figures.parameters,
+            macs=figures.macs,
+            latency_ms=figures.latency_ms,
+            size_mb=figures.size_mb,
         )
-        measured = replace(one, parameters=figures.parameters, macs=figures.macs, latency_ms=figures.latency_ms)
         result = StudentResult(
             rank=self.rank,
             fingerprint=one.fingerprint,
@@ -197,7 +222,7 @@ class _One:
             seconds=fitted.seconds,
             violations=tuple(budget.violations(measured)),
         )
-        _save(out / result.folder, student, architecture, self.finish, result, diverged=fitted.reason)
+        self._save(out / result.folder, student, architecture, result, fitted, seed)
         size = f"{figures.parameters / 1e6:.4g} M parameters"
         display.note(f"student {self.rank}: test accuracy {figures.test_accuracy:.2%}, {size}")
         return result, fitted
@@ -232,29 +257,57 @@ class _One:
             reason = f"{INTERRUPTED} after {steps} steps"
             return FitResult(steps, time.monotonic() - begun, math.nan, diverged=False, reason=reason)
 
+    def _save(
+        self,
+        folder: Path,
+        student: nn.Module,
+        architecture: Architecture,
+        result: StudentResult,
+        fitted: FitResult,
+        seed: int,
+    ) -> None:
+        """Writes the student's folder with its card."""
+        finish, options = self.finish, self.finish.options
+        save_student(
+            folder,
+            student,
+            architecture,
+            example_inputs=finish.example_inputs,
+            teacher_name=finish.teacher_name,
+            figures={
+                **result.figures.to_json(),
+                "compression": f"{finish.teacher.parameters / max(1, result.figures.parameters):.1f}x",
+                "data": finish.data.name,
+                "distillation_steps": result.steps,
+                "distillation_note": fitted.reason,
+            },
+            data=finish.data,
+            layers=self.space.changes(architecture),
+            teacher_figures=None if self.teacher is None else self.teacher.to_json(),
+            made_by={
+                "seed": options.seed,
+                "student_seed": seed,
+                "stage": self.space.name,
+                "reward": result.reward,
+                "quick_accuracy": result.quick_accuracy,
+                "recipe": asdict(full_recipe(epochs=self.epochs, objective=options.objective)),
+                "search": options.to_json(),
+            },
+        )
 
-def _save(
-    folder: Path, student: nn.Module, architecture: Any, finish: Finish, result: StudentResult, *, diverged: str
-) -> None:
-    card = {
-        **result.figures.to_json(),
-        "compression": f"{finish.teacher.parameters / max(1, result.figures.parameters):.1f}x",
-        "data": finish.data.name,
-        "distillation_steps": result.steps,
-        "distillation_note": diverged,
-    }
-    save_student(
-        folder,
-        student,
-        architecture,
-        example_inputs=finish.example_inputs,
-        teacher_name=finish.teacher_name,
-        figures=card,
-        data=finish.data,
-    )
 
-
-FRONT_COLUMNS = ("fingerprint", "accuracy", "parameters", "macs", "on_parameters", "on_macs", "architecture")
+FRONT_COLUMNS = (
+    "fingerprint",
+    "accuracy",
+    "parameters",
+    "macs",
+    "latency_ms",
+    "latency_iqr_ms",
+    "size_mb",
+    "on_parameters",
+    "on_macs",
+    "architecture",
+)
 
 
 def write_front(path: Path, evaluations: Sequence[Evaluation]) -> tuple[Evaluation, ...]:
@@ -269,6 +322,9 @@ def write_front(path: Path, evaluations: Sequence[Evaluation]) -> tuple[Evaluati
             one.accuracy,
             one.parameters,
             one.macs,
+            one.latency_ms,
+            one.latency_iqr_ms,
+            one.size_mb,
             int(one.fingerprint in on_parameters),
             int(one.fingerprint in on_macs),
             one.architecture,

@@ -14,7 +14,7 @@ from n2n.distill.fit import FitResult, fit
 from n2n.distill.recipe import full_recipe
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, Status
-from n2n.networks import latency, macs, parameters, size_mb
+from n2n.networks import Latency, latency, macs, parameters, size_mb
 from n2n.reward import Budget
 from n2n.search.front import front
 
@@ -24,7 +24,7 @@ class Figures:
     """What is measured of a finished network, teacher or student.
 
     Accuracies are in 0..1; `macs` are for one example; latency is the median and interquartile range of one example in
-    ms, on `threads` threads; `size_mb` is the weights in MB.
+    ms, on `threads` threads of `device`; `size_mb` is parameters and buffers in MB.
     """
 
     validation_accuracy: float
@@ -35,6 +35,7 @@ class Figures:
     latency_iqr_ms: float
     threads: int
     size_mb: float
+    device: str
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -98,12 +99,19 @@ def distill_student(
 
 
 def measure(
-    network: nn.Module, example_inputs: Tensor, data: Data, *, device: str = "cpu", precision: str = "auto"
+    network: nn.Module,
+    example_inputs: Tensor,
+    data: Data,
+    *,
+    device: str = "cpu",
+    precision: str = "auto",
+    timing: Latency | None = None,
 ) -> Figures:
     """Measures a finished network on the validation and the test split; nothing of it is changed.
 
     Args:
         example_inputs: [1, ...], prepared; MACs and latency are for it.
+        timing: its latency, where it is known already.
     """
     training = data.training
 
@@ -112,7 +120,7 @@ def measure(
         return right
 
     one = example_inputs[:1].to(device)
-    timing = latency(network, one)
+    timing = timing or latency(network, one)
     return Figures(
         validation_accuracy=on(training.validation),
         test_accuracy=on(data.test),
@@ -122,4 +130,5 @@ def measure(
         latency_iqr_ms=timing.iqr_ms,
         threads=timing.threads,
         size_mb=size_mb(network),
+        device=timing.device,
     )

@@ -11,6 +11,7 @@ import torch
 
 from n2n.distill.objectives import OBJECTIVES
 from n2n.distill.precision import PRECISIONS
+from n2n.reward import parse_budget
 from n2n.search.errors import SearchError
 
 BudgetValue = float | int | str
@@ -33,7 +34,8 @@ class SearchOptions:
 
     max_params: BudgetValue | None = None
     max_macs: BudgetValue | None = None
-    max_latency_ms: float | None = None
+    max_latency_ms: BudgetValue | None = None
+    max_size_mb: BudgetValue | None = None
     evaluations: int = 60
     seconds: float | None = None
     seed: int = 0
@@ -68,11 +70,8 @@ class SearchOptions:
             raise SearchError(f"workers={self.workers} must be 0 (judge in this process) or more")
         if not (self.removal or self.shrinkage):
             raise SearchError("removal and shrinkage are both off: there is nothing to search; turn one on")
-        latency = self.max_latency_ms
-        if latency is not None and not (latency > 0 and math.isfinite(latency)):
-            raise SearchError(
-                f"max_latency_ms={latency} must be a positive number of milliseconds, or None for no limit"
-            )
+        for name in ("max_params", "max_macs", "max_latency_ms", "max_size_mb"):
+            _check_budget(name, getattr(self, name))
         _one_of("importance", self.importance, IMPORTANCES)
         _one_of("granularity", self.granularity, GRANULARITIES)
         _one_of("objective", self.objective, tuple(OBJECTIVES))
@@ -93,6 +92,14 @@ class SearchOptions:
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+def _check_budget(name: str, value: BudgetValue | None) -> None:
+    """Refuses a budget that cannot be read, before a teacher is looked at; any teacher will do to try."""
+    try:
+        parse_budget(value, 1e12, counts=name in ("max_params", "max_macs"))
+    except ValueError as error:
+        raise SearchError(f"{name}: {error}") from error
 
 
 def _one_of(what: str, value: str, valid: tuple[str, ...]) -> None:

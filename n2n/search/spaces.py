@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-import numpy as np
 from torch import Tensor, nn
 
 from n2n.data.base import TrainingData
@@ -17,9 +16,11 @@ from n2n.reward import Budget
 from n2n.search.errors import SearchError
 from n2n.search.options import SearchOptions
 from search_spaces import weight_gradients
-from search_spaces.base import Architecture, Cost, Draft, SearchSpace, SpaceError, random_actions, replay
+from search_spaces.base import Architecture, Cost, SearchSpace, SpaceError
 from search_spaces.layer_removal import LayerRemoval
 from search_spaces.layer_shrinkage import LayerShrinkage
+from search_spaces.limits import CostLimits
+from search_spaces.smallest import descents, smallest
 from search_spaces.teacher.analysis import Reading, ignored
 from search_spaces.teacher.reading import read
 
@@ -30,8 +31,8 @@ GRADIENT_IMAGES = 512
 class Spaces(Protocol):
     """Opens the space of a stage; a test can bring a small one."""
 
-    def removal(self) -> SearchSpace:
-        """The space over the teacher's layers."""
+    def removal(self, budget: Budget) -> SearchSpace:
+        """The space over the teacher's layers; all students meet the budget."""
         ...
 
     def shrinkage(self, start: Architecture | None, budget: Budget) -> SearchSpace:
@@ -53,13 +54,18 @@ class TeacherSpaces:
         """The teacher, read once for all spaces."""
         return read(self.network, self.example_inputs)
 
-    def removal(self) -> SearchSpace:
-        """The removal space."""
-        granularity = self.options.granularity
-        return LayerRemoval(self.reading, granularity=granularity, kept=self._kept, gradients=self.gradients)
+    def removal(self, budget: Budget) -> SearchSpace:
+        """The removal space; the parameters, MACs and size of the budget bind it."""
+        return LayerRemoval(
+            self.reading,
+            granularity=self.options.granularity,
+            kept=self._kept,
+            limits=limits_of(budget),
+            gradients=self.gradients,
+        )
 
     def shrinkage(self, start: Architecture | None, budget: Budget) -> SearchSpace:
-        """The shrinkage space of a student that removal left; the parameters and MACs of the budget bind it."""
+        """The shrinkage space of a student that removal left; the parameters, MACs and size of the budget bind."""
         return LayerShrinkage(
             self.reading,
             factors=self.options.factors,
@@ -67,8 +73,7 @@ class TeacherSpaces:
             kernels=self.options.kernels,
             kept=self._kept,
             start=start,
-            max_parameters=budget.max_parameters,
-            max_macs=budget.max_macs,
+            limits=limits_of(budget),
             gradients=self.gradients,
         )
 
@@ -86,70 +91,11 @@ def gradients(teacher: Teacher, training: TrainingData, options: SearchOptions) 
     return weight_gradients(teacher.network, images, split.labels[some].to(teacher.device))
 
 
-SWEEPS = 4
-"""How often a descent goes over all decisions at most."""
-DRAFTS = 16
-"""Random drafts from which the smallest starts one more descent."""
-
-
-def smallest(space: SearchSpace) -> Architecture:
-    """The student of the lowest legal action at every decision: for widths the smallest there is."""
-    return space.student(replay(space, (0,) * space.num_decisions))
-
-
-def descents(space: SearchSpace) -> Iterator[Architecture]:
-    """Small students of a space where fewer layers may cost more, for a removed bottleneck widens what reads it.
-
-    From everything, from nothing and from a random draft, a decision changes wherever that makes the student smaller;
-    first for the parameters, then for the MACs.
-    """
-    rng = np.random.default_rng(0)
-    drafts = [random_actions(space, rng) for _ in range(DRAFTS)]
-    ends = [replay(space, (action,) * space.num_decisions) for action in (space.num_actions - 1, 0)]
-    sizes: tuple[Callable[[Cost], int], ...] = (lambda cost: cost.parameters, lambda cost: cost.macs)
-    for size in sizes:
-        lucky = min(drafts, key=lambda draft: size(space.cost(space.student(draft))))
-        for start in (*ends, lucky):
-            yield space.student(_descend(space, start, size))
-
-
-def _descend(space: SearchSpace, draft: Draft, size: Callable[[Cost], int]) -> Draft:
-    """The finished draft after changing single decisions for as long as that makes its student smaller."""
-    best = size(space.cost(space.student(draft)))
-    for _ in range(SWEEPS):
-        before = best
-        for decision in range(space.num_decisions):
-            for action in range(space.num_actions):
-                actions = (*draft.actions[:decision], action, *draft.actions[decision + 1 :])
-                found = _size(space, actions, size)
-                if found is not None and found < best and _legal_from(space, actions, decision):
-                    draft, best = Draft(actions), found
-        if best == before:
-            break
-    return draft
-
-
-def _size(space: SearchSpace, actions: tuple[int, ...], size: Callable[[Cost], int]) -> int | None:
-    """The size of a student, or None where its actions do not go together."""
-    try:
-        return size(space.cost(space.student(Draft(actions))))
-    except SpaceError:
-        return None
-
-
-def _legal_from(space: SearchSpace, actions: tuple[int, ...], first: int) -> bool:
-    """Whether the actions from decision `first` on are legal; keeping is, so it is not asked."""
-    keep = space.num_actions - 1
-    return all(
-        actions[at] == keep or bool(space.legal(Draft(actions[:at]))[actions[at]]) for at in range(first, len(actions))
-    )
-
-
 @dataclass(frozen=True)
 class Reach:
-    """How far the stages can go down: the fewest parameters and the fewest MACs, and the students that were tried.
+    """How far the stages can go down: the fewest parameters, MACs and bytes, and the students that were tried.
 
-    The two of `cost` may be of different students; `students` come with the space that builds them.
+    Those of `cost` may be of different students; `students` come with the space that builds them.
     """
 
     cost: Cost
@@ -166,7 +112,7 @@ def reach(spaces: Spaces, stages: tuple[str, ...], budget: Budget | None = None)
     removal: SearchSpace | None = None
     if "removal" in stages:
         try:
-            removal = spaces.removal()
+            removal = spaces.removal(Budget())
         except SpaceError as error:
             reasons.append(str(error))
     removed = [] if removal is None else [smallest(removal)]
@@ -200,7 +146,11 @@ def _shrunk(
 
 def _least(found: list[tuple[SearchSpace, Architecture]]) -> Cost:
     costs = [space.cost(one) for space, one in found]
-    return Cost(min(cost.parameters for cost in costs), min(cost.macs for cost in costs))
+    return Cost(
+        parameters=min(cost.parameters for cost in costs),
+        macs=min(cost.macs for cost in costs),
+        bytes=min(cost.bytes for cost in costs),
+    )
 
 
 def check_budget(budget: Budget, least: Cost, teacher: Cost) -> None:
@@ -210,12 +160,19 @@ def check_budget(budget: Budget, least: Cost, teacher: Cost) -> None:
         SearchError: with the feasible range.
     """
     pairs = (
-        ("max_params", budget.max_parameters, least.parameters, teacher.parameters),
-        ("max_macs", budget.max_macs, least.macs, teacher.macs),
+        ("max_params", budget.max_parameters, least.parameters, teacher.parameters, "{:,.0f}"),
+        ("max_macs", budget.max_macs, least.macs, teacher.macs, "{:,.0f}"),
+        ("max_size_mb", budget.max_size_mb, least.size_mb, teacher.size_mb, "{:.6g}"),
     )
-    for name, allowed, low, high in pairs:
+    for name, allowed, low, high, style in pairs:
         if allowed is not None and allowed < low:
+            asked, least_text, most = (style.format(value) for value in (allowed, low, high))
             raise SearchError(
-                f"{name}={allowed:,.0f} is impossible: the smallest student of these stages has {low:,} "
-                f"({low / high:.2%} of the teacher's {high:,}); ask for {low:,} to {high:,}, or allow more to change"
+                f"{name}={asked} is impossible: the smallest student of these stages has {least_text} "
+                f"({low / high:.2%} of the teacher's {most}); ask for {least_text} to {most}, or allow more to change"
             )
+
+
+def limits_of(budget: Budget) -> CostLimits:
+    """What of a budget is known of a student before it is trained; its latency is not."""
+    return CostLimits(budget.max_parameters, budget.max_macs, budget.max_bytes)

@@ -31,8 +31,13 @@ _FIELDS: tuple[tuple[str, str], ...] = (
     ("seed", "TEXT NOT NULL"),  # a text, for SQLite's integers end at 2**63 - 1
     ("fidelity", "TEXT NOT NULL"),
     ("latency_ms", "REAL"),
+    ("latency_iqr_ms", "REAL"),
+    ("latency_device", "TEXT"),
+    ("size_mb", "REAL"),
 )
 COLUMNS: tuple[str, ...] = tuple(name for name, _ in _FIELDS)
+EARLIER = 16
+"""How many of these columns the first version had; the store of a run from then gets the others, empty."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +85,17 @@ class Store:
             with self._connection:
                 columns = ", ".join(f"{name} {kind}" for name, kind in _FIELDS)
                 self._connection.execute(f"CREATE TABLE IF NOT EXISTS evaluations (id INTEGER PRIMARY KEY, {columns})")
-            return tuple(row[1] for row in self._connection.execute("PRAGMA table_info(evaluations)"))
+                found = self._columns()
+                if len(found) > EARLIER and found == ("id", *COLUMNS)[: len(found)]:
+                    for name, kind in _FIELDS[len(found) - 1 :]:
+                        self._connection.execute(f"ALTER TABLE evaluations ADD COLUMN {name} {kind}")
+            return self._columns()
         except sqlite3.DatabaseError:
             self._connection.close()
             raise
+
+    def _columns(self) -> tuple[str, ...]:
+        return tuple(row[1] for row in self._connection.execute("PRAGMA table_info(evaluations)"))
 
     def add(self, records: Sequence[Record]) -> None:
         """Appends a batch: all of it or, where the disk is full, none of it.
@@ -161,6 +173,9 @@ def _row(record: Record) -> tuple[object, ...]:
         str(one.seed),
         one.fidelity,
         one.latency_ms,
+        one.latency_iqr_ms,
+        one.latency_device,
+        one.size_mb,
     )
 
 

@@ -34,6 +34,7 @@ class TeacherCard:
     How it was trained: `lr` is the peak learning rate, reached after the share `warmup` of the steps; `augmentation`
     holds the keys `pad` (pixels) and `flip`; `threads` and `torch` are the threads and the version of PyTorch.
     `split_seed` drew the validation split, a share `validation` of the train images; None is the same as `seed`.
+    `example_shape` is the shape of one example, None in folders of earlier versions.
     """
 
     name: str
@@ -56,6 +57,7 @@ class TeacherCard:
     device: str = ""
     threads: int | None = None
     torch: str = ""
+    example_shape: tuple[int, ...] | None = None
 
     @property
     def origin(self) -> Origin:
@@ -133,6 +135,7 @@ def train_teacher(
         device=device,
         threads=torch.get_num_threads(),
         torch=str(torch.__version__),
+        example_shape=tuple(data.training.input_shape),
     )
 
 
@@ -160,7 +163,10 @@ def read_card(folder: Path) -> TeacherCard:
             f"{folder / CARD}: expected the keys {sorted(needed)} and perhaps {sorted(set(known) - needed)}, found "
             f"{sorted(fields)}; train the teacher again"
         )
-    return TeacherCard(**fields)
+    shape = fields.get("example_shape")
+    if shape is not None and not (isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)):
+        raise ArtefactError(f"{folder / CARD}: 'example_shape' is {shape}, expected positive whole numbers; restore it")
+    return TeacherCard(**{**fields, "example_shape": None if shape is None else tuple(shape)})
 
 
 def load_teacher(folder: Path, network: nn.Module | None = None) -> tuple[nn.Module, TeacherCard]:

@@ -10,22 +10,25 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from n2n.agents.base import Agent
-from n2n.evaluate.base import Evaluate, Evaluation, Status
+from n2n.evaluate.base import Evaluate, Evaluation, Status, not_ok
+from n2n.evaluate.cached import refusing
 from n2n.reward import Budget
 from n2n.search.errors import NoDecisionError
 from n2n.search.limits import Limits
 from n2n.search.options import SearchOptions
 from n2n.search.progress import Display
-from n2n.search.spaces import Spaces
+from n2n.search.spaces import Spaces, limits_of
 from n2n.search.stage import StageResult, StageReward, run_stage
 from n2n.search.store import Record, Store
 from search_spaces.base import Architecture, SearchSpace, SpaceError
+from search_spaces.limits import NO_LIMITS
+from search_spaces.smallest import descents, smallest
 
-STARTS_TRIED = 5
-"""How many of the best removal students are asked whether shrinkage could bring them under the budget."""
 LONGEST_RESERVE = 0.6
 """The largest share of the time limit that is kept for the long distillation."""
 
@@ -113,10 +116,12 @@ def two_stage(
     with Store(out / "evaluations.sqlite") as store:
         for index, name in enumerate(plan):
             try:
-                space = _open(name, spaces, done, opened, budget)
-                opened[name] = space
                 stages_left = len(plan) - index
-                with open_judge(space) as evaluate:
+                space = _open(name, spaces, done, opened, budget, last=stages_left == 1)
+                opened[name] = space
+                with open_judge(space) as judge:
+                    doomed = stages_left > 1 and limits_of(budget) != NO_LIMITS
+                    evaluate = refusing(judge, partial(hopeless, space, spaces, budget)) if doomed else judge
                     stage = run_stage(
                         name,
                         space,
@@ -150,16 +155,35 @@ def _share(options: SearchOptions, done: list[StageResult], stages_left: int, el
 
 
 def _open(
-    name: str, spaces: Spaces, done: list[StageResult], opened: Mapping[str, SearchSpace], budget: Budget
+    name: str,
+    spaces: Spaces,
+    done: list[StageResult],
+    opened: Mapping[str, SearchSpace],
+    budget: Budget,
+    *,
+    last: bool,
 ) -> SearchSpace:
     try:
         if name == "removal":
-            return spaces.removal()
+            return spaces.removal(budget if last else Budget())
         if not done:
             return spaces.shrinkage(None, budget)
     except SpaceError as error:
         raise NoDecisionError(str(error)) from error
     return best_start(opened["removal"], [one.evaluation for one in by_reward(done[-1].records)], spaces, budget)
+
+
+def hopeless(removal: SearchSpace, spaces: Spaces, budget: Budget, student: Architecture) -> Evaluation | None:
+    """The record of a removal student from which no shrinkage meets the budget; None for one worth judging."""
+    try:
+        spaces.shrinkage(student, budget)
+    except SpaceError as error:
+        if limits_of(budget).allow(removal.cost(student)):
+            return None  # there is nothing to shrink, and no need
+        reason = f"no shrinkage of it meets the budget: {error}"
+        cost = removal.cost(student)
+        return not_ok(Status.INVALID, reason, student, cost, seconds=0.0, seed=0, fidelity="not judged")
+    return None
 
 
 def by_reward(records: tuple[Record, ...]) -> list[Record]:
@@ -171,16 +195,14 @@ def by_reward(records: tuple[Record, ...]) -> list[Record]:
 def best_start(removal: SearchSpace, ranked: list[Evaluation], spaces: Spaces, budget: Budget) -> SearchSpace:
     """The shrinkage space of the best removal student that shrinkage can bring under the budget.
 
-    Where none of the best can be brought there, the smallest student is tried, then the teacher.
+    Where none can be brought there, the teacher is tried, then the smallest students of the removal space.
 
     Raises:
         NoDecisionError: none of these can be shrunk under the budget.
     """
-    starts: list[Architecture | None] = [removal.from_json(one.architecture) for one in ranked[:STARTS_TRIED]]
-    if ranked:
-        starts.append(removal.from_json(min(ranked, key=lambda one: one.parameters).architecture))
+    judged = (removal.from_json(one.architecture) for one in ranked)
     reasons = []
-    for start in [*starts, None]:
+    for start in chain[Architecture | None](judged, [None], [smallest(removal)], descents(removal)):
         try:
             return spaces.shrinkage(start, budget)
         except SpaceError as error:

@@ -9,12 +9,25 @@ import numpy as np
 import torch
 from torch import nn
 
-from search_spaces.base import Architecture, Cost, Draft, Floats, LayerRow, Mask, SpaceError, random_actions, replay
+from search_spaces.base import (
+    Architecture,
+    Cost,
+    Draft,
+    Floats,
+    LayerChange,
+    LayerRow,
+    Mask,
+    SpaceError,
+    random_actions,
+    replay,
+)
 from search_spaces.teacher.analysis import Layer, Reading
 from search_spaces.teacher.architecture import TeacherArchitecture, architecture_from_json
+from search_spaces.teacher.changes import changes
 from search_spaces.teacher.channels import Plan
 from search_spaces.teacher.features import COLUMN, SIZE_COLUMNS, size_columns, static_rows
 from search_spaces.teacher.removal import Shape, canonical, cost_of, keeps_widths, shape_of
+from search_spaces.teacher.sizes import Sizes
 from search_spaces.teacher.student_builder import build
 from search_spaces.teacher.verify import verify
 
@@ -42,6 +55,7 @@ class TeacherSpace(ABC):
         self._sizes: dict[TeacherArchitecture, Floats] = {}
         self._plans: dict[frozenset[str], Plan] = {}
         self._verified: set[str] = set()
+        self._bytes = Sizes.of(reading)
         self._neutral = frozenset(layer.name for layer in reading.layers if keeps_widths(layer))
         self._teacher_sizes = size_columns(
             reading, layers, shape_of(reading, TeacherArchitecture(reading.fingerprint), plans=self._plans)
@@ -79,7 +93,7 @@ class TeacherSpace(ABC):
     @property
     def teacher_cost(self) -> Cost:
         """The cost of the untouched teacher."""
-        return Cost(self.reading.parameters, self.reading.macs)
+        return Cost(self.reading.parameters, self.reading.macs, self._bytes.teacher)
 
     def initial(self) -> Draft:
         """The draft before its first decision."""
@@ -133,8 +147,14 @@ class TeacherSpace(ABC):
         return network
 
     def cost(self, architecture: Architecture) -> Cost:
-        """Parameters and MACs of an architecture, without building it."""
-        return cost_of(self.reading, self._shape(architecture))
+        """Parameters, MACs and bytes of an architecture, without building it."""
+        shape = self._shape(architecture)
+        cost = cost_of(self.reading, shape)
+        return Cost(cost.parameters, cost.macs, self._bytes.student(shape, cost.parameters))
+
+    def changes(self, architecture: Architecture) -> tuple[LayerChange, ...]:
+        """What became of each layer of the teacher; see `SearchSpace.changes`."""
+        return changes(self.reading, self._shape(architecture))
 
     def random(self, rng: np.random.Generator) -> TeacherArchitecture:
         """A student from uniformly drawn legal actions."""
@@ -165,10 +185,10 @@ class TeacherSpace(ABC):
             tuple(sorted((name, kernel) for name, kernel in found.kernels if kernels[name] != kernel)),
         )
 
-    def _row_of(self, layer: Layer, status: str, group: str, reason: str) -> LayerRow:
+    def _row_of(self, layer: Layer, status: str, group: str, reason: str, reads: str = "") -> LayerRow:
         """A line of the description; the reason names the source line."""
         why = layer.because(reason)
-        return LayerRow(layer.name, layer.kind, status, group, why, layer.parameters, layer.macs)
+        return LayerRow(layer.name, layer.kind, status, group, why, layer.parameters, layer.macs, reads)
 
     def _ordered(self, removed: frozenset[str]) -> tuple[str, ...]:
         """Removed layers in graph order, with what is left of emptied branches."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -48,15 +49,95 @@ def test_json_is_all_that_a_search_prints(n2n: Run, said: Said, teacher: Path, t
     assert record["students"][0]["figures"]["parameters"] <= 3466
 
 
-def test_a_budget_that_no_judged_student_meets_is_exit_code_3(n2n: Run, tmp_path: Path) -> None:
-    sizes = ("--network-arg", "hidden=[16, 16, 16]", "--batch-size", "32")
-    assert n2n("train-teacher", "mlp", *sizes, "--epochs", 2, "--out", tmp_path / "t").exit_code == 0
+NAPPING = """
+import time
+from torch import nn
+
+class Naps(nn.Module):
+    def forward(self, x):
+        time.sleep(0.03)
+        return x * 1.0
+
+def build():
+    layers = [nn.Linear(64, 16), nn.ReLU(), Naps(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU()]
+    return nn.Sequential(nn.Flatten(), *layers, nn.Linear(16, 10))
+"""
+
+
+@pytest.fixture(scope="module")
+def napping(n2n: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher folder of a network of the user's own, that holds a layer which takes long and changes nothing."""
+    folder = tmp_path_factory.mktemp("napping")
+    (folder / "napping_network.py").write_text(NAPPING)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        made = n2n("train-teacher", "napping_network:build", "--epochs", 2, "--batch-size", "32", "--out", folder / "t")
+    assert made.exit_code == 0, made.stderr
+    assert f"n2n search --teacher {folder / 't'} --network napping_network:build" in made.stdout
+    return folder
+
+
+def test_a_budget_that_no_judged_student_meets_is_exit_code_3(
+    n2n: Run, napping: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(napping))
     limits = ("--evaluations", 1, "--rollouts", 1, "--steps", 1, "--final-epochs", 0.1)
-    # The budget asks for both removals, and the one student that is judged has only one: this seed draws it.
-    flags = ("--agent", "random", "--seed", 1, "--no-shrinkage", "--max-params", 1300, "--out", tmp_path / "r")
-    result = n2n("search", "--teacher", tmp_path / "t", *flags, *limits)
+    # Only without the nap a student is quick enough, and the one that is judged keeps it: this seed draws that.
+    flags = ("--agent", "random", "--seed", 1, "--no-shrinkage", "--max-latency-ms", "50%", "--out", tmp_path / "r")
+    network = ("--teacher", napping / "t", "--network", "napping_network:build")
+    result = n2n("search", *network, *flags, *limits)
     assert result.exit_code == 3, result.stderr
-    assert "budget missed: 1,482 parameters, 1,300 allowed" in result.stdout
+    assert re.search(r"budget missed: 3\d.* ms, 1\d.* ms allowed", result.stdout), result.stdout
+
+
+def test_several_budgets_at_once_are_met_by_construction(n2n: Run, said: Said, teacher: Path, tmp_path: Path) -> None:
+    limits = ("--evaluations", 2, "--rollouts", 1, "--steps", 1, "--final-epochs", 0.1, "--finalists", 1)
+    budgets = ("--max-params", "60%", "--max-macs", "1500", "--max-size-mb", "0.006", "--max-latency-ms", 1000)
+    record = said(n2n("search", "--teacher", teacher, *budgets, *limits, "--out", tmp_path / "r", "--json"))
+    assert record["meets_budget"] is True
+    found, whole = record["students"][0]["figures"], record["teacher"]
+    assert found["parameters"] <= 0.6 * whole["parameters"]
+    assert found["macs"] <= 1500
+    assert found["size_mb"] <= 0.006
+    assert found["device"].startswith("cpu")
+
+
+def test_code_that_a_folder_names_is_not_run(n2n: Run, teacher: Path, tmp_path: Path) -> None:
+    """Neither the network's nor the data's; a folder that someone sent must be as harmless as it looks."""
+    trace = tmp_path / "it_ran"
+    commands = (("evaluate", tmp_path / "t"), ("inspect", tmp_path / "t"))
+    commands += (("search", "--teacher", tmp_path / "t", "--out", tmp_path / "r"),)  # type: ignore[assignment]
+    for changed in (
+        {"name": "os:system", "arguments": {"command": f"touch {trace}"}},
+        {"data": "os:getcwd", "example_shape": None},
+    ):
+        shutil.copytree(teacher, tmp_path / "t", dirs_exist_ok=True)
+        card = json.loads((teacher / "teacher.json").read_text())
+        (tmp_path / "t" / "teacher.json").write_text(json.dumps({**card, **changed}))
+        for command in commands:
+            refused = n2n(*command)
+            assert refused.exit_code == 2
+            assert "code that" in refused.stderr
+            assert not trace.exists()
+
+
+def test_the_card_of_a_student_says_what_was_changed_and_how(run: Path) -> None:
+    card = json.loads((run / "students" / "1" / "card.json").read_text())
+    layers = {layer["name"]: layer for layer in card["layers"]}
+    tensors = load_file(run / "students" / "1" / "model.safetensors")
+    for name, layer in layers.items():
+        sizes = [tensor.numel() for key, tensor in tensors.items() if key.rpartition(".")[0] == name]
+        assert sum(sizes) == layer["parameters"][1]
+        if f"{name}.weight" in tensors:
+            assert list(tensors[f"{name}.weight"].shape) == [layer["width_out"][1], layer["width_in"][1]]
+    assert card["teacher_figures"]["parameters"] == 3466
+    assert card["made_by"]["seed"] == 0
+    assert card["made_by"]["recipe"]["epochs"] == 1
+    assert card["made_by"]["search"]["evaluations"] == 6
+    text = (run / "students" / "1" / "card.md").read_text(encoding="utf-8")
+    assert " → " in text
+    assert "Cut from: mlp(inputs=64, classes=10, hidden=[32, 32])" in text
+    assert "| latency of one example (median) |" in text
 
 
 def test_an_impossible_budget_is_refused_with_the_feasible_range(n2n: Run, teacher: Path, tmp_path: Path) -> None:
@@ -203,7 +284,7 @@ def test_the_users_own_network_comes_with_a_weights_file(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("serach",), "unknown command 'serach'; the commands are: train-teacher, search"),
+        (("serach",), "unknown command 'serach'; the commands are: train-teacher, inspect, search"),
         (("search", "--evalutions", "3"), "unknown flag --evalutions; n2n search has: --agent"),
         (("search",), "--out FOLDER is required"),
         (("search", "--out", "r", "--data", "digitz"), "--data digitz needs a trained network"),
@@ -292,7 +373,14 @@ def test_data_of_another_shape_or_other_classes_are_refused(n2n: Run, teacher: P
 
 
 def test_every_command_has_help(n2n: Run) -> None:
-    assert [one.name for one in app.registered_commands] == ["train-teacher", "search", "distill", "evaluate", "report"]
+    assert [one.name for one in app.registered_commands] == [
+        "train-teacher",
+        "inspect",
+        "search",
+        "distill",
+        "evaluate",
+        "report",
+    ]
     for one in app.registered_commands:
         assert n2n(str(one.name), "--help").exit_code == 0
 

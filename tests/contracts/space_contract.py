@@ -41,6 +41,7 @@ def check_space(space: SearchSpace, rng: np.random.Generator) -> None:
     check_json(space, rng)
     check_mutation(space, rng)
     check_description(space)
+    check_changes(space, rng)
 
 
 def check_decisions(space: SearchSpace, rng: np.random.Generator) -> None:
@@ -129,6 +130,7 @@ def check_students(space: SearchSpace, rng: np.random.Generator) -> None:
         assert cost.macs > 0
         network = space.build(student)
         assert parameters(network) == cost.parameters
+        assert stored_bytes(network) == cost.bytes
         assert all(module.training for module in network.modules())
         again = space.build(student)
         shared = {id(value) for value in network.parameters()} & {id(value) for value in again.parameters()}
@@ -179,6 +181,8 @@ def check_description(space: SearchSpace) -> None:
     assert rows
     for row in rows:
         assert row.status in ("removable", "shrinkable", "frozen"), row
+        groups = {name for other in rows if other.status == "shrinkable" for name in other.group.split(", ")}
+        assert not row.reads or groups.issuperset(row.reads.split(", ")), row
         assert bool(row.reason) == (row.status == "frozen"), row
         assert row.parameters >= 0, row
         assert row.macs >= 0, row
@@ -186,9 +190,32 @@ def check_description(space: SearchSpace) -> None:
     assert sum(row.parameters for row in rows) == space.teacher_cost.parameters
 
 
+def check_changes(space: SearchSpace, rng: np.random.Generator) -> None:
+    """The teacher changes nothing; a student's layers have the parameters and widths that are said."""
+    teacher = space.student(replay(space, (space.num_actions - 1,) * space.num_decisions))
+    assert not any(layer.changed for layer in space.changes(teacher))
+    for _ in range(STUDENTS):
+        student = space.random(rng)
+        changes = space.changes(student)
+        assert [layer.name for layer in changes] == [layer.name for layer in space.changes(teacher)]
+        outside = space.teacher_cost.parameters - sum(layer.parameters[0] for layer in changes)
+        assert outside + sum(layer.parameters[1] for layer in changes) == space.cost(student).parameters
+        modules = dict(space.build(student).named_modules())
+        for layer in changes:
+            assert not (layer.removed and layer.parameters[1]), layer
+            module = modules.get(layer.name)
+            width = getattr(module, "out_channels", getattr(module, "out_features", None))
+            assert layer.removed or width is None or width == layer.width_out[1], layer
+
+
 def parameters(network: nn.Module) -> int:
     """Counted here, so that a space's own counting is compared with something else."""
     return sum(value.numel() for value in network.parameters())
+
+
+def stored_bytes(network: nn.Module) -> int:
+    """Of all that a state dict holds, which is all parameters and buffers of networks without temporary buffers."""
+    return sum(value.numel() * value.element_size() for value in network.state_dict().values())
 
 
 def assert_same_weights(one: nn.Module, other: nn.Module) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from n2n.evaluate import cached, fake
+from n2n.evaluate import Status, cached, fake
+from n2n.evaluate.base import not_ok
+from n2n.evaluate.cached import refusing
 
 
 @pytest.fixture
@@ -49,3 +51,25 @@ def test_an_interrupt_costs_one_student_where_they_are_judged_one_by_one(world, 
         evaluate([a, b, c])
     assert [one.fingerprint for one in evaluate.known([c, b, a])] == [a.fingerprint]
     assert inner.batches == [(a.fingerprint,)]
+
+
+def test_a_student_that_is_refused_is_not_judged(world, inner):
+    a, b, c = world.students(3)
+    asked = []
+
+    def refuse(student):
+        asked.append(student)
+        cost = world.space.cost(student)
+        if student is not b:
+            return None
+        return not_ok(Status.INVALID, "too wide", b, cost, seconds=0.0, seed=0, fidelity="not judged")
+
+    evaluate = refusing(cached(inner), refuse)
+    results = evaluate([a, b, c, b])
+    assert [one.status for one in results] == [Status.OK, Status.INVALID, Status.OK, Status.INVALID]
+    assert results[1].reason == "too wide"
+    assert inner.batches == [(a.fingerprint, c.fingerprint)]
+    assert evaluate([b]) == [results[1]]
+    assert asked == [a, b, c]
+    assert refusing(inner, refuse)([b]) == [results[1]]
+    assert len(inner.batches) == 1

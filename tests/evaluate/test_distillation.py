@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from n2n.data import prepare
+from n2n.data import example_inputs, prepare
 from n2n.distill.recipe import Recipe
 from n2n.distill.teacher import Teacher
 from n2n.evaluate import Status, distillation
+from n2n.networks import Timings
 from search_spaces.base import SpaceError
 from search_spaces.toy import toy
 
@@ -193,15 +194,16 @@ def test_a_failure_leaves_the_others_alone(world, building, without_seconds):
 
 
 def test_latency_is_measured_where_asked(world):
-    student = world.students(1)[0]
+    student, timings = world.students(1)[0], Timings(example_inputs(world.training))
     plain, timed = (
-        distillation(world.space, world.teacher, world.training, recipe=world.recipe, measure_latency=measured)(
-            [student]
-        )[0]
-        for measured in (False, True)
+        distillation(world.space, world.teacher, world.training, recipe=world.recipe, timings=measured)([student])[0]
+        for measured in (None, timings)
     )
-    assert plain.latency_ms is None
+    assert (plain.latency_ms, plain.latency_iqr_ms, plain.latency_device) == (None, None, None)
     assert 0 < timed.latency_ms < 1000
+    assert timed.latency_ms == timings.known[student.fingerprint].median_ms
+    assert timed.latency_device.startswith("cpu")
+    assert plain.size_mb == timed.size_mb == world.space.cost(student).bytes / 1e6
 
 
 def test_the_teacher_is_asked_once_for_all_students(world):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from n2n.networks import Latency, latency
+from n2n.networks import Latency, Timings, latency
+from n2n.networks.latency import WARM_UP
 
 
 class Sleeps(nn.Module):
@@ -30,7 +32,40 @@ def test_the_median_is_the_time_of_one_call_in_milliseconds() -> None:
     measured = latency(Sleeps(), torch.zeros(1, 2), min_run_time=0.05)
     assert 10 <= measured.median_ms < 100
     assert 0 <= measured.iqr_ms < 100
-    assert (measured.threads, measured.device) == (1, "cpu")
+    assert measured.threads == 1
+    assert re.fullmatch(r"cpu( \(.+\))?", measured.device), "the device with the processor's name, where it is known"
+
+
+def test_it_warms_up_before_it_measures() -> None:
+    network = Sleeps()
+    measured = latency(network, torch.zeros(1, 2), min_run_time=0.05)
+    assert len(network.modes) >= WARM_UP + 0.05 / (measured.median_ms / 1e3)
+
+
+def test_named_inputs_and_another_way_of_calling() -> None:
+    network = Sleeps()
+    latency(network, {"x": torch.zeros(1, 2)}, min_run_time=0.01)
+    calls = len(network.modes)
+    assert calls > WARM_UP
+    latency(
+        network,
+        torch.zeros(1, 2),
+        forward_fn=lambda network, inputs: network(network(inputs)),
+        min_run_time=0.01,
+    )
+    assert len(network.modes) >= calls + 2 * WARM_UP
+    assert len(network.modes) % 2 == calls % 2
+
+
+def test_nobody_is_timed_twice() -> None:
+    network = Sleeps()
+    timings = Timings(torch.zeros(1, 2))
+    first = timings.of("one", network)
+    calls = len(network.modes)
+    assert timings.of("one", network) is first
+    assert len(network.modes) == calls
+    assert timings.of("other", network) is not first
+    assert len(network.modes) > calls
 
 
 def test_threads_are_set_for_the_measure_and_put_back() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import pickle
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from n2n.data import example_inputs, load
@@ -25,7 +27,7 @@ from n2n.search.artefacts import (
 )
 from n2n.search.errors import ArtefactError, WriteError
 from search_spaces import layer_removal, layer_shrinkage
-from search_spaces.base import replay
+from search_spaces.base import Draft, replay
 
 
 @contextmanager
@@ -176,3 +178,85 @@ def test_a_teacher_is_named_by_name_and_kwargs() -> None:
     assert TeacherName.read(None) is None
     with pytest.raises(ArtefactError, match="name and kwargs"):
         TeacherName.read({"name": "mlp", "arguments": {}})
+
+
+def rewritten(folder: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
+    """Changes the weights of a student folder."""
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def drop(tensors: dict[str, Tensor]) -> None:
+    del tensors["4.weight"], tensors["8.bias"]
+
+
+def add(tensors: dict[str, Tensor]) -> None:
+    tensors["9.weight"] = torch.zeros(2, 3)
+
+
+def reshape(tensors: dict[str, Tensor]) -> None:
+    tensors["8.bias"] = torch.zeros(11)
+    tensors["3.weight"] = tensors["3.weight"][:, :, :1].contiguous()
+
+
+def count(tensors: dict[str, Tensor]) -> None:
+    tensors["1.running_mean"] = tensors["1.running_mean"].to(torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (drop, r"does not fit the network: 4.weight is missing, expected \[\d\]"),
+        (add, r"does not fit the network: 9.weight \[2, 3\] is not in the network"),
+        (reshape, r"does not fit the network: 3.weight has shape \[\d, \d, 1, 3\], expected \[\d, \d, 3, 3\]"),
+        (count, r"does not fit the network: 1.running_mean holds torch.int64, expected torch.float32"),
+    ],
+)
+def test_the_first_tensor_that_does_not_fit_the_architecture_is_named(
+    folder: Path, network: nn.Module, change: Callable[[dict[str, Tensor]], None], words: str
+) -> None:
+    rewritten(folder, change)
+    with pytest.raises(ArtefactError, match=words):
+        load_student(folder, network=network)
+
+
+def test_an_architecture_of_another_student_is_refused(tmp_path: Path, network: nn.Module, example: Tensor) -> None:
+    """Both students have the same tensors: without a look at the architecture nobody would notice."""
+    space = layer_removal(network, example)
+    names = [space.decision_name(decision) for decision in range(space.num_decisions)]
+    students = [
+        space.student(Draft(tuple(int(name != gone) for name in names)))
+        for gone in ("2", "5")  # the two activations
+    ]
+    for at, student in enumerate(students):
+        save_student(tmp_path / str(at), space.build(student), student, example_inputs=example)
+    (tmp_path / "0" / "architecture.json").write_text((tmp_path / "1" / "architecture.json").read_text())
+    with pytest.raises(ArtefactError, match="the files are of different students"):
+        load_student(tmp_path / "0", network=network)
+    (tmp_path / "0" / "architecture.json").write_text("{")
+    with pytest.raises(ArtefactError, match=r"architecture.json is damaged"):
+        load_student(tmp_path / "0", network=network)
+
+
+def test_a_pickle_in_the_place_of_the_weights_is_not_opened(folder: Path, network: nn.Module, tmp_path: Path) -> None:
+    class Opened:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (tmp_path / "opened",))
+
+    (folder / "model.safetensors").write_bytes(pickle.dumps(Opened()))
+    with pytest.raises(ArtefactError, match=r"model.safetensors is damaged"):
+        load_student(folder, network=network)
+    torch.save(Opened(), folder / "model.safetensors")
+    with pytest.raises(ArtefactError, match=r"model.safetensors is damaged"):
+        load_student(folder, network=network)
+    assert not (tmp_path / "opened").exists()
+    pickle.loads(pickle.dumps(Opened()))
+    assert (tmp_path / "opened").exists(), "the bait works"
+
+
+def test_a_teacher_that_is_no_built_in_name_is_not_looked_for(folder: Path) -> None:
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, "teacher": {"name": "os:getcwd", "kwargs": {}}}))
+    with pytest.raises(ArtefactError, match="unknown teacher 'os:getcwd'"):
+        load_student(folder)

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from n2n.data import Data
 from n2n.distill.teacher import Teacher
-from n2n.networks import build_teacher
+from n2n.networks import Timings, build_teacher
 from n2n.reward import Budget
 from n2n.search.artefacts import TeacherName
-from n2n.search.checks import check_network, check_students, check_teacher_name, warn_of_chance
+from n2n.search.checks import TEACHER, budget_of, check_network, check_students, check_teacher_name, warn_of_chance
 from n2n.search.errors import ChanceLevelWarning, SearchError
 from n2n.search.options import SearchOptions
 from n2n.search.spaces import TeacherSpaces, check_budget, reach
@@ -56,12 +56,15 @@ def test_an_impossible_budget_names_the_feasible_range(network: nn.Module, examp
     spaces = TeacherSpaces(network, example, SearchOptions())
     least = reach(spaces, ("removal", "shrinkage")).cost
     assert 0 < least.parameters < 200
-    teacher = Cost(1000, 50_000)
+    teacher = Cost(1000, 50_000, 4000)
     check_budget(Budget(max_parameters=least.parameters), least, teacher)
     with pytest.raises(SearchError, match=rf"max_params=3 is impossible.*ask for {least.parameters:,} to 1,000"):
         check_budget(Budget(max_parameters=3), least, teacher)
     with pytest.raises(SearchError, match="max_macs=10 is impossible"):
         check_budget(Budget(max_macs=10), least, teacher)
+    check_budget(Budget(max_size_mb=least.size_mb), least, teacher)
+    with pytest.raises(SearchError, match=rf"max_size_mb=1e-05 is impossible.*ask for {least.size_mb:.6g} to 0.004"):
+        check_budget(Budget(max_size_mb=1e-5), least, teacher)
 
 
 def test_a_network_without_a_decision_is_refused(example: Tensor) -> None:
@@ -91,7 +94,7 @@ def bottleneck() -> nn.Module:
 
 def test_the_smallest_removal_student_keeps_a_bottleneck(example: Tensor) -> None:
     spaces = TeacherSpaces(bottleneck(), example, SearchOptions(shrinkage=False))
-    space = spaces.removal()
+    space = spaces.removal(Budget())
     costs = []
     for actions in itertools.product((0, 1), repeat=space.num_decisions):
         if all(space.legal(Draft(actions[:at]))[action] for at, action in enumerate(actions)):
@@ -100,7 +103,7 @@ def test_the_smallest_removal_student_keeps_a_bottleneck(example: Tensor) -> Non
     assert fewest == 64 * 64 + 64 + 64 * 4 + 4 + 4 * 10 + 10, "the bottleneck stays, the layer behind it goes"
     budget = Budget(max_parameters=fewest)
     within = reach(spaces, ("removal",), budget)
-    assert within.cost == Cost(fewest, min(cost.macs for cost in costs))
+    assert within.cost == Cost(fewest, min(cost.macs for cost in costs), 4 * fewest)
     check_budget(budget, within.cost, space.teacher_cost)
 
 
@@ -146,20 +149,33 @@ def test_students_that_cannot_start_afresh_are_refused(example: Tensor, digits: 
     for inherit in (True, False):
         options = SearchOptions(inherit=inherit)
         within = reach(TeacherSpaces(network, example, options), options.stages)
+        timings = Timings(example)
         if inherit:
-            check_students(within, teacher, example, options)
+            check_students(within, teacher, options, None, timings)
         else:
             with pytest.raises(SearchError, match="cannot be built: inherit=False"):
-                check_students(within, teacher, example, options)
+                check_students(within, teacher, options, None, timings)
+        assert timings.known == {}
 
 
 def test_an_impossible_latency_names_the_feasible_range(network: nn.Module, example: Tensor, digits: Data) -> None:
     teacher = Teacher(network, digits.training)
-    for allowed in (1e6, 1e-6):
-        options = SearchOptions(max_latency_ms=allowed)
-        within = reach(TeacherSpaces(network, example, options), options.stages)
-        if allowed > 1:
-            check_students(within, teacher, example, options)
-        else:
-            with pytest.raises(SearchError, match=r"max_latency_ms=1e-06 is impossible: .* ms; ask for .* to .* ms"):
-                check_students(within, teacher, example, options)
+    options = SearchOptions()
+    within, timings = reach(TeacherSpaces(network, example, options), options.stages), Timings(example)
+    check_students(within, teacher, options, 1e6, timings)
+    assert set(timings.known) == {one.fingerprint for _, one in within.students}
+    with pytest.raises(SearchError, match=r"max_latency_ms=1e-06 is impossible: .* ms; ask for .* to .* ms"):
+        check_students(within, teacher, options, 1e-6, timings)
+
+
+def test_budgets_are_numbers_or_shares_of_the_teacher(network: nn.Module, example: Tensor, digits: Data) -> None:
+    teacher, timings = Teacher(network, digits.training), Timings(example)
+    numbers = SearchOptions(max_params="1k", max_macs=2e4, max_latency_ms=0.5, max_size_mb="0.25")
+    assert budget_of(numbers, teacher, timings) == Budget(1000, 2e4, 0.5, 0.25)
+    assert timings.known == {}, "only a share of the latency asks for the teacher's"
+    shares = SearchOptions(max_params="50%", max_macs="25%", max_latency_ms="80%", max_size_mb="10%")
+    found = budget_of(shares, teacher, timings)
+    stored = sum(value.numel() * value.element_size() for value in network.state_dict().values())
+    assert found.max_parameters == sum(value.numel() for value in network.parameters()) / 2
+    assert found.max_latency_ms == pytest.approx(0.8 * timings.known[TEACHER].median_ms)
+    assert found.max_bytes == stored // 10

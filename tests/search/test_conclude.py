@@ -12,13 +12,15 @@ from torch import Tensor, nn
 from n2n.data import Data
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.fake import fake
+from n2n.networks import Timings
 from n2n.reward import Budget
 from n2n.search.conclude import Concluded, Finish, Persistence, conclude
 from n2n.search.finish import Choice
 from n2n.search.options import SearchOptions
 from n2n.search.progress import Display, Silent
-from n2n.search.spaces import TeacherSpaces, smallest
+from n2n.search.spaces import TeacherSpaces
 from search_spaces.base import replay
+from search_spaces.smallest import smallest
 
 
 class Impatient:
@@ -42,7 +44,7 @@ class Impatient:
 @pytest.fixture
 def finish(network: nn.Module, example: Tensor, digits: Data) -> Finish:
     options = SearchOptions(final_epochs=0.3)
-    return Finish(Teacher(network, digits.training), digits, example, options)
+    return Finish(Teacher(network, digits.training), digits, example, options, Timings(example))
 
 
 def concluded(finish: Finish, out: Path, *, budget: Budget | None = None, display: Display | None = None) -> Concluded:

@@ -28,8 +28,11 @@ from n2n.search.options import SearchOptions
         ({"device": "gpu"}, "device='gpu' does not exist; choose cpu, cuda"),
         ({"device": "cuda:99"}, "device='cuda:99' is not there: PyTorch finds"),
         ({"device": "meta"}, "cannot train students"),
-        ({"max_latency_ms": 0.0}, "max_latency_ms=0.0 must be a positive number"),
-        ({"max_latency_ms": float("inf")}, "max_latency_ms=inf"),
+        ({"max_latency_ms": 0.0}, "max_latency_ms: a budget must be above 0"),
+        ({"max_latency_ms": float("inf")}, "max_latency_ms: .*inf"),
+        ({"max_size_mb": "-1%"}, "max_size_mb: a budget must be above 0"),
+        ({"max_size_mb": "small"}, "max_size_mb: budget 'small' is not a number"),
+        ({"max_params": 0.2}, "max_params: .* write '20%'"),
         ({"removal": False, "shrinkage": False}, "nothing to search"),
     ],
 )

@@ -14,9 +14,17 @@ from n2n.evaluate.base import Evaluation, Status
 from n2n.search.errors import ArtefactError, WriteError
 from n2n.search.store import Record, Store, first_judgements, read_records
 
-FINE = Evaluation("f1", '{"a":1}', Status.OK, "", 0.75, 0.5, 1234, 5678, 0.25, 2**32 - 1, "kd", latency_ms=1.5)
+FINE = Evaluation(
+    "f1", '{"a":1}', Status.OK, "", 0.75, 0.5, 1234, 5678, 0.25, 2**32 - 1, "kd", 1.5, 0.25, "cpu (x)", 0.5
+)
 FAILED = replace(
     FINE, fingerprint="f2", status=Status.FAILED, reason="diverged", accuracy=None, loss=None, latency_ms=None
+)
+EARLIER_COLUMNS = (
+    "stage TEXT NOT NULL, iteration INTEGER NOT NULL, reward REAL NOT NULL, cached INTEGER NOT NULL, "
+    "fingerprint TEXT NOT NULL, architecture TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL, accuracy REAL, "
+    "loss REAL, parameters INTEGER, macs INTEGER, seconds REAL NOT NULL, seed TEXT NOT NULL, fidelity TEXT NOT NULL, "
+    "latency_ms REAL"
 )
 
 
@@ -77,3 +85,15 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
         other.execute("CREATE TABLE evaluations (id INTEGER PRIMARY KEY, stage TEXT)")
     with pytest.raises(ArtefactError, match="another version"):
         read_records(tmp_path)
+
+
+def test_a_store_of_the_first_version_is_still_read(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "evaluations.sqlite")) as other, other:
+        other.execute(f"CREATE TABLE evaluations (id INTEGER PRIMARY KEY, {EARLIER_COLUMNS})")
+        row = ("removal", 0, 0.5, 0, "f1", "{}", "ok", "", 0.75, 0.5, 12, 34, 0.25, "1", "kd", 1.5)
+        other.execute(f"INSERT INTO evaluations VALUES (1, {', '.join('?' * len(row))})", row)
+    (read,) = read_records(tmp_path)
+    assert (read.evaluation.latency_ms, read.evaluation.latency_iqr_ms, read.evaluation.size_mb) == (1.5, None, None)
+    with Store(tmp_path / "evaluations.sqlite") as store:
+        store.add([Record("removal", 1, 0.5, False, FINE)])
+        assert store.records()[1].evaluation == FINE

@@ -33,8 +33,10 @@ class ToySpaces:
     no_removal: bool = False
     refuse: Callable[[Architecture | None], bool] = lambda start: False
     asked: list[Architecture | None] = field(default_factory=list)
+    bounds: list[Budget] = field(default_factory=list)
 
-    def removal(self) -> SearchSpace:
+    def removal(self, budget: Budget) -> SearchSpace:
+        self.bounds.append(budget)
         if self.no_removal:
             raise SpaceError("no layer can be removed")
         return toy(decisions=4, actions=2)
@@ -62,6 +64,7 @@ def run(
     clock: Callable[[float], float] = lambda mean: 0.0,
     spent: float = 0.0,
     wrap: Callable[[Agent], Agent] = lambda agent: agent,
+    budget: Budget | None = None,
     **changed: Any,
 ) -> Found:
     options = SearchOptions(**{"evaluations": 12, "rollouts": 3, "agent": "random", **changed})
@@ -80,7 +83,7 @@ def run(
         open_judge=open_judge,
         make_agent=make_agent,
         rewards=Rewards(reward, reward),
-        budget=Budget(),
+        budget=budget or Budget(),
         out=out,
         display=Silent(),
         finish_seconds=clock,
@@ -121,6 +124,49 @@ def test_a_start_that_cannot_meet_the_budget_is_passed_over(tmp_path: Path) -> N
     assert spaces.asked[-1] is None
     assert len(spaces.asked) > 2
     assert [stage.name for stage in found.stages] == ["removal", "shrinkage"]
+
+
+def narrow_first(start: Architecture | None) -> bool:
+    return start is not None and not start.to_json().split("[")[1].startswith("12")
+
+
+def test_a_student_that_no_shrinkage_saves_is_not_judged(tmp_path: Path) -> None:
+    judged: list[str] = []
+
+    def judge(space: SearchSpace) -> Evaluate:
+        def note(student: Architecture) -> float:
+            judged.append(student.to_json())
+            return 0.5
+
+        return cached(fake(space, note))
+
+    spaces = ToySpaces(refuse=narrow_first)
+    found = run(tmp_path, spaces, judge=judge, budget=Budget(max_parameters=100), evaluations=16)
+    removal = [one.evaluation for one in found.records if one.stage == "removal"]
+    refused = [one for one in removal if one.status is Status.INVALID]
+    assert refused
+    assert len(refused) < len(removal)
+    for one in removal:
+        hopeless = '"widths": [12' not in one.architecture
+        assert (one in refused) == hopeless
+        assert one.architecture not in judged or not hopeless
+    reason = refused[0].reason
+    assert reason == "no shrinkage of it meets the budget: no student has so few parameters"
+    start = spaces.asked[-1]
+    assert start is not None
+    assert not narrow_first(start)
+
+
+def test_where_nothing_bounds_size_no_student_is_refused(tmp_path: Path) -> None:
+    found = run(tmp_path, ToySpaces(refuse=narrow_first), budget=Budget(max_latency_ms=1.0))
+    assert {one.evaluation.status for one in found.records} == {Status.OK}
+
+
+@pytest.mark.parametrize(("shrinkage", "expected"), [(False, Budget(max_macs=1e6)), (True, Budget())])
+def test_the_last_stage_is_bound_and_the_one_before_is_not(tmp_path: Path, shrinkage: bool, expected: Budget) -> None:
+    spaces = ToySpaces()
+    run(tmp_path, spaces, shrinkage=shrinkage, budget=Budget(max_macs=1e6))
+    assert spaces.bounds == [expected]
 
 
 def test_a_stage_without_a_decision_is_left_out(tmp_path: Path) -> None:

@@ -1,0 +1,128 @@
+"""What may change in a network, told before any search: `n2n.inspect`. This module only composes the rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from n2n.networks import Latency, latency
+from n2n.report.reading import LAYER_HEADER, RANGE_HEADER, layer_rows, range_rows, shares_text
+from n2n.report.tables import aligned
+from search_spaces.base import Architecture, Cost, SearchSpace
+from search_spaces.coverage import Coverage, LayerCoverage, Range, chained_range, cost_range, coverage
+from search_spaces.layer_removal import Granularity, LayerRemoval
+from search_spaces.layer_shrinkage import FACTORS, LayerShrinkage
+from search_spaces.teacher.analysis import Reading, ignored
+from search_spaces.teacher.reading import read
+from search_spaces.teacher.trace import ExampleInputs, ForwardFn
+
+BOTH = "removal, then shrinkage"
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is known of a teacher without a search.
+
+    `ranges` are by stage; `timings` holds the latency of the "teacher" and, by stage, that of the student of fewest
+    parameters; it is empty where nothing was timed.
+    """
+
+    network: str
+    teacher: Cost
+    coverage: Coverage
+    ranges: Mapping[str, Range]
+    timings: Mapping[str, Latency]
+
+    @property
+    def rows(self) -> tuple[LayerCoverage, ...]:
+        """The layers, in the order in which they run."""
+        return self.coverage.layers
+
+    def table(self) -> str:
+        """Everything as plain text."""
+        parts = [
+            aligned(LAYER_HEADER, layer_rows(self.coverage)),
+            aligned(RANGE_HEADER, range_rows(self.ranges, self.timings)),
+            shares_text(self.coverage),
+        ]
+        return "\n\n".join([*parts, *(f"latency on {one.device}" for one in list(self.timings.values())[:1])])
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as JSON values; shares are in [0, 1]."""
+        found = self.coverage
+        return {
+            "network": self.network,
+            "teacher": asdict(self.teacher),
+            "layers": [
+                {**asdict(row), "status": row.status, "reasons": dict(row.reasons)} for row in self.coverage.layers
+            ],
+            "shares": {
+                "removal": found.removal,
+                "shrinkage": found.shrinkage,
+                "either": found.either,
+                "none": found.none,
+            },
+            "parameters_outside_layers": found.outside,
+            "ranges": {
+                stage: {"min": asdict(one.low), "middle": asdict(one.middle), "max": asdict(one.high)}
+                for stage, one in self.ranges.items()
+            },
+            "latency": {name: asdict(one) for name, one in self.timings.items()},
+        }
+
+
+def inspect(
+    network: nn.Module,
+    example_inputs: ExampleInputs,
+    *,
+    removal: bool = True,
+    shrinkage: bool = True,
+    granularity: Granularity = "layer",
+    factors: Sequence[float] = FACTORS,
+    round_to: int = 1,
+    kernels: bool = False,
+    ignored_layers: Sequence[str | type[nn.Module]] = (),
+    forward_fn: ForwardFn | None = None,
+    measure_latency: bool = True,
+) -> Inspection:
+    """Says of every layer whether it can be removed or shrunk, or why not, and how far students can go down.
+
+    The network is read and copied, never changed; its weights do not matter.
+
+    Args:
+        example_inputs: one batch as the network receives it: a tensor, a tuple or a dict. Latencies are for it.
+        removal, shrinkage, granularity, factors, round_to, kernels, ignored_layers, forward_fn: see `search_spaces`.
+        measure_latency: whether the teacher and the smallest students are timed.
+
+    Raises:
+        SpaceError: the network cannot be read, or an argument is out of its range.
+    """
+    reading = read(network, example_inputs, forward_fn=forward_fn)
+    kept = ignored(reading, ignored_layers)
+    opened: dict[str, SearchSpace] = {}
+    narrowed = partial(
+        _shrinkage, reading, factors=tuple(factors), round_to=round_to, kernels=kernels, kept=kept, may_be_empty=True
+    )
+    if removal:
+        opened["removal"] = LayerRemoval(reading, granularity=granularity, kept=kept, may_be_empty=True)
+    if shrinkage or not removal:
+        opened["shrinkage"] = narrowed(None)
+    ranges = {stage: cost_range(space) for stage, space in opened.items()}
+    builders = dict(opened)
+    if len(opened) == 2:
+        ranges[BOTH], builders[BOTH] = chained_range(opened["removal"], narrowed), opened["shrinkage"]
+    timings: dict[str, Latency] = {}
+    if measure_latency:
+        networks = {stage: builders[stage].build(one.smallest) for stage, one in ranges.items()}
+        timed = {"teacher": reading.network, **networks}
+        timings = {name: latency(one, example_inputs, forward_fn=forward_fn) for name, one in timed.items()}
+    teacher = next(iter(opened.values())).teacher_cost
+    return Inspection(type(network).__name__, teacher, coverage(*opened.values()), ranges, timings)
+
+
+def _shrinkage(reading: Reading, start: Architecture | None, **options: Any) -> SearchSpace:
+    return LayerShrinkage(reading, start=start, **options)

@@ -1,0 +1,73 @@
+"""What may change in a teacher, as rows of text: layer by layer, and the costs between which its students lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from n2n.networks import Latency
+from n2n.report.tables import latency_text, mac_text, millions, significant
+from search_spaces.base import Cost
+from search_spaces.coverage import Coverage, LayerCoverage, Range
+
+LAYER_HEADER = ("layer", "kind", "what may change", "width group", "parameters", "MACs", "why not more")
+RANGE_HEADER = ("students of", "quantity", "min", "middle", "max (teacher)")
+STATUS = {"both": "removable, shrinkable"}
+
+
+def layer_rows(coverage: Coverage) -> list[tuple[str, ...]]:
+    """The rows under `LAYER_HEADER`; a group that is only read is written "← group"."""
+    rows: list[tuple[str, ...]] = [
+        (
+            layer.name,
+            layer.kind,
+            STATUS.get(layer.status, layer.status),
+            layer.group or (f"← {layer.reads}" if layer.reads else ""),
+            f"{layer.parameters:,}",
+            mac_text(layer.macs) if layer.macs else "",
+            reasons(layer),
+        )
+        for layer in coverage.layers
+    ]
+    if coverage.outside:
+        rows.append(("(outside layers)", "", "frozen", "", f"{coverage.outside:,}", "", "belongs to no layer"))
+    return rows
+
+
+def reasons(layer: LayerCoverage) -> str:
+    """Why spaces leave a layer as it is; what several say is said once, and of a removable layer only what matters."""
+    if layer.removable and not layer.parameters:
+        return ""  # that an activation has no width is no news
+    spaces: dict[str, list[str]] = {}
+    for space, why in layer.reasons:
+        spaces.setdefault(why, []).append(space.removeprefix("layer_"))
+    return "; ".join(f"{' and '.join(names)}: {why}" for why, names in spaces.items())
+
+
+def range_rows(ranges: Mapping[str, Range], timings: Mapping[str, Latency]) -> list[tuple[str, ...]]:
+    """The rows under `RANGE_HEADER`; latencies, by stage and of the "teacher", where they were measured."""
+    quantities: tuple[tuple[str, Callable[[Cost], str]], ...] = (
+        ("parameters", lambda cost: millions(cost.parameters)),
+        ("MACs", lambda cost: mac_text(cost.macs)),
+        ("size", lambda cost: f"{significant(cost.size_mb)} MB"),
+    )
+    rows: list[tuple[str, ...]] = []
+    for stage, found in ranges.items():
+        rows += [
+            (stage if at == 0 else "", name, text(found.low), text(found.middle), text(found.high))
+            for at, (name, text) in enumerate(quantities)
+        ]
+        if stage in timings:
+            low, high = (latency_text(timings[name].median_ms, timings[name].iqr_ms) for name in (stage, "teacher"))
+            rows.append(("", "latency (IQR)", low, "", high))
+    return rows
+
+
+def shares_text(coverage: Coverage) -> str:
+    """Which share of the parameters each kind of decision covers."""
+    shares = {
+        "removal": coverage.removal,
+        "shrinkage": coverage.shrinkage,
+        "either": coverage.either,
+        "none": coverage.none,
+    }
+    return "parameters under decisions: " + ", ".join(f"{name} {share:.1%}" for name, share in shares.items())

@@ -1,0 +1,73 @@
+"""`n2n.inspect` in Python: the same figures as the spaces', also where nothing can change; the network untouched."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import n2n
+from n2n.networks import build_teacher
+from search_spaces import layer_shrinkage
+from search_spaces.base import SpaceError, replay
+
+
+@pytest.fixture(scope="module")
+def resnet() -> nn.Module:
+    return build_teacher("resnet20", width=4, seed=0)
+
+
+@pytest.fixture(scope="module")
+def found(resnet: nn.Module) -> n2n.Inspection:
+    before = {name: value.clone() for name, value in resnet.state_dict().items()}
+    inspected = n2n.inspect(resnet, torch.zeros(1, 3, 16, 16))
+    assert all(torch.equal(value, before[name]) for name, value in resnet.state_dict().items())
+    return inspected
+
+
+def test_the_ends_of_the_ranges(found: n2n.Inspection, resnet: nn.Module) -> None:
+    space = layer_shrinkage(resnet, torch.zeros(1, 3, 16, 16))
+    least = space.cost(space.student(replay(space, (0,) * space.num_decisions)))
+    assert found.ranges["shrinkage"].low.parameters == least.parameters
+    assert list(found.ranges) == ["removal", "shrinkage", "removal, then shrinkage"]
+    parameters = sum(weight.numel() for weight in resnet.parameters())
+    assert {one.high.parameters for one in found.ranges.values()} == {parameters}
+    assert sum(row.parameters for row in found.rows) == parameters
+    assert all(one.low.parameters < one.middle.parameters < parameters for one in found.ranges.values())
+
+
+def test_latency_is_reported_beside_the_macs(found: n2n.Inspection) -> None:
+    assert set(found.timings) == {"teacher", *found.ranges}
+    assert all(one.median_ms > 0 and one.iqr_ms >= 0 for one in found.timings.values())
+    assert found.timings["removal"].median_ms < found.timings["teacher"].median_ms
+
+
+def test_the_table_and_the_json_say_the_same(found: n2n.Inspection) -> None:
+    text, record = found.table(), json.loads(json.dumps(found.to_json()))
+    layers = {row["name"]: row for row in record["layers"]}
+    assert layers["conv1"]["status"] == "shrinkable"
+    assert layers["conv1"]["group"] == "conv1"
+    reason = layers["conv1"]["reasons"]["layer_removal"]
+    assert reason.startswith("is the first layer (cifar_resnet.py:")
+    assert reason in text
+    assert f"either {record['shares']['either']:.1%}" in text
+    assert record["ranges"]["removal"]["max"]["parameters"] == found.teacher.parameters
+
+
+def test_a_network_without_a_decision_is_described_all_the_same() -> None:
+    found = n2n.inspect(nn.Sequential(nn.Linear(4, 3)), torch.zeros(1, 4), measure_latency=False)
+    assert [row.status for row in found.rows] == ["frozen"]
+    assert dict(found.rows[0].reasons)["layer_removal"] == "is the first layer"
+    assert found.coverage.none == 1.0
+    assert all(one.low == one.middle == one.high for one in found.ranges.values())
+    assert found.timings == {}
+
+
+def test_one_kind_of_decision_alone(resnet: nn.Module) -> None:
+    only = n2n.inspect(resnet, torch.zeros(1, 3, 16, 16), shrinkage=False, granularity="block", measure_latency=False)
+    assert list(only.ranges) == ["removal"]
+    assert "shrinkable" not in {row.status for row in only.rows}
+    with pytest.raises(SpaceError, match="matches no layer"):
+        n2n.inspect(resnet, torch.zeros(1, 3, 16, 16), ignored_layers=["nope"])
