@@ -32,6 +32,8 @@ def call(op: Op, write: Write) -> str:
     args, kwargs = _declared(op)
     if op.target.namespace == "aten" and not name.startswith("_") and name not in OVERRIDDEN:
         tensor = bool(args) and isinstance(args[0], Ref | State) and op.target._schema.arguments[0].name == "self"
+        if tensor and name in SPREAD and len(args) == 2 and isinstance(args[1], list | tuple) and not kwargs:
+            return f"{operand(args[0], write)}.{name}({arguments(tuple(args[1]), {}, write)})"
         if tensor and hasattr(Tensor, name):
             return f"{operand(args[0], write)}.{name}({arguments(args[1:], kwargs, write)})"
         if hasattr(torch, name):
@@ -58,6 +60,10 @@ OVERRIDDEN = {
     "lift_fresh_copy",
 }
 """Operators whose namesake in `torch` is a Python function with other arguments."""
+
+
+SPREAD = {"view", "reshape", "expand", "permute", "repeat"}
+"""Methods that take a shape number by number."""
 
 
 def operand(value: Any, write: Write) -> str:
@@ -159,7 +165,8 @@ def _index(op: Op, write: Write) -> str | None:
 
 
 def _slice(op: Op, write: Write) -> str | None:
-    x, dim, start, end, step = [*op.args, *[None] * (5 - len(op.args))]
+    x = op.args[0]
+    dim, start, end, step = (op.args[i] if i < len(op.args) else None for i in range(1, 5))
     dim = dim or 0
     if dim < 0:
         return None

@@ -190,6 +190,9 @@ class _Reader:
         if node.target is operator.getitem and isinstance(args[0], tuple | list):
             values[node] = args[0][args[1]]  # an output of a region
             return
+        if name == "slice.Tensor" and _takes_all(args[1:]):
+            values[node] = args[0]
+            return
         op = Op(node.target, args, kwargs, Ref(self.count), self._caller(node), self._shape(node), _is_number(node))
         self.count += 1
         written = args[0] if op.mutates and args and name.split(".")[0].endswith("_") else None
@@ -233,6 +236,12 @@ class _Reader:
             return ""
         shape = ", ".join(str(size) for size in value.shape)
         return f"[{shape.replace(self.batch, 'B') if self.batch else shape}]"
+
+
+def _takes_all(rest: Sequence[Any]) -> bool:
+    """Whether a slice of these arguments (axis, start, end, step) is the whole."""
+    start, end, step = (rest[i] if i < len(rest) else None for i in (1, 2, 3))
+    return start in (None, 0) and step in (None, 1) and (end is None or (isinstance(end, int) and end >= 2**62))
 
 
 def _is_number(node: fx.Node) -> bool:

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from n2n.search.errors import ExportError
 from n2n.search.export.check import EXACT, TRAINING, difference, verify, within
 from n2n.search.export.graph import graph_of
-from n2n.search.export.source import Source, tensor_of, write_class
+from n2n.search.export.source import RESERVED, Source, tensor_of, write_class
 from n2n.search.export.steps import merged, steps_of
 from n2n.search.export.subject import CAPTURE_ERRORS, Subject
 from n2n.search.export.weights import detached
@@ -65,7 +65,7 @@ def _parameters(subject: Subject) -> list[str]:
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             names.append(parameter.name)
     names += [f"input_{i}" for i in range(len(names), len(subject.args))]
-    return names[: len(subject.args)]
+    return [f"{name}_" if name in RESERVED else name for name in names[: len(subject.args)]]
 
 
 def _loaded(folder: Path, what: str) -> nn.Module:

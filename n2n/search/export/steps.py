@@ -81,11 +81,19 @@ def merged(evaluation: Steps, training: Steps) -> Steps | None:
         return None
     made = []
     for one, other in zip(ours, theirs, strict=True):
-        pair = _both([one.args, dict(one.kwargs)], [other.args, dict(other.kwargs)])
+        count = max(len(one.args), len(other.args))
+        pair = _both([_filled(one, count), dict(one.kwargs)], [_filled(other, count), dict(other.kwargs)])
         if one.target != other.target or pair is None:
             return None
         made.append(replace(one, args=pair[0], kwargs=pair[1]))
     return Steps(tuple(made), evaluation.output)
+
+
+def _filled(op: Op, count: int) -> tuple[Any, ...]:
+    """The first `count` arguments: those given, then defaults."""
+    schema = getattr(op.target, "_schema", None)
+    defaults = [one.default_value for one in schema.arguments] if schema else []
+    return (*op.args, *defaults[len(op.args) : count])
 
 
 def _both(ours: Any, theirs: Any) -> Any:

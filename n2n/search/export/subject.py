@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,11 +94,12 @@ class Subject:
     def _refusal(self, error: Exception, training: bool) -> str:
         mode = "train" if training else "eval"
         reason = " ".join(str(error).split())[:400]
-        if "batch" in reason and ("Constraint" in reason or "constraint" in reason or "specialized" in reason):
+        if self.dynamic and "batch" in reason and ("onstraint" in reason or "specialized" in reason):
+            found = re.search(r"your code specialized it to be a constant \(\d+\)|Not all values of .*", reason)
             return (
                 f"{self.name} fixes its batch size in {mode} mode, so no other batch than {self.batch} can be "
-                f"exported: {reason}. Say static_batch=True (--static-batch) to export it for that size alone, "
-                "or take the batch from the input's shape in forward()"
+                f"exported ({found[0] if found else reason}). Say static_batch=True (--static-batch) to export "
+                "it for that size alone, or take the batch from the input's shape in forward()"
             )
         return (
             f"{self.name}: torch.export could not capture it in {mode} mode: {reason}. Control flow that depends on "
