@@ -148,7 +148,7 @@ def subject_of(
     forward = inspect.signature(own.forward)
     if not _is_plain(output):
         plain(output, what)
-        own = _Plain(own, what).eval()
+        own = _made_plain(own, what)
     return Subject(own, what, forward, args, kwargs, batch, not static_batch, dict(facts or {}))
 
 
@@ -195,6 +195,20 @@ class _Plain(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return plain(self.network(*args, **kwargs), self._what)
+
+
+def _made_plain(network: nn.Module, what: str) -> nn.Module:
+    """The network behind plain outputs, with its own signature: torch.export reads the names of inputs there."""
+    own = inspect.signature(network.forward)
+    itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+
+    def forward(self: _Plain, *args: Any, **kwargs: Any) -> Any:
+        return _Plain.forward(self, *args, **kwargs)
+
+    signature = own.replace(parameters=[itself, *own.parameters.values()])
+    setattr(forward, "__signature__", signature)  # noqa: B010 - functions have it, their type does not say so
+    kind: type[_Plain] = type("_Plain", (_Plain,), {"forward": forward})
+    return kind(network, what).eval()
 
 
 def _arguments(example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -142,3 +142,4 @@ def test_outputs_of_own_classes_become_plain_ones(tmp_path: Path) -> None:
     assert 'return {"logits": x}' in (tmp_path / "a" / "student.py").read_text(encoding="utf-8")
     export_network(Answers(), torch.randn(2, 4), "safetensors", tmp_path / "a.safetensors", facts={"card": "{}"})
     assert json.dumps(sorted(load_file(tmp_path / "a.safetensors"))) == '["fc.bias", "fc.weight"]'
+    export_network(Answers(), {"x": torch.randn(2, 4)}, "pt2", tmp_path / "named.pt2")
