@@ -9,12 +9,15 @@ from n2n.job import SearchResult
 from n2n.main_job import search as search
 from n2n.policies import load_policy
 from n2n.search.artefacts import load_student, save_student
+from n2n.search.export import export_network, export_student
 from n2n.search.finish import distill_student
 
 __all__ = [
     "Inspection",
     "SearchResult",
     "distill_student",
+    "export_network",
+    "export_student",
     "inspect",
     "load_policy",
     "load_student",

@@ -22,8 +22,8 @@ HEAVY = {
     "matplotlib": "n2n.report.plots",
     "stable_baselines3": "n2n.agents.ppo",
     "sb3_contrib": "n2n.agents.ppo",
-    "onnx": "n2n.export",
-    "onnxruntime": "n2n.export",
+    "onnx": "n2n.search.export.onnx_file",
+    "onnxruntime": "n2n.search.export.onnx_file",
 }
 
 

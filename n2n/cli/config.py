@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from n2n.agents import AGENTS
 from n2n.distill.objectives import OBJECTIVES
+from n2n.search.export import FORMATS
 
 
 class ConfigError(ValueError):
@@ -165,6 +166,18 @@ class EvaluateSettings(NetworkSettings):
     """`n2n evaluate FOLDER`."""
 
     precision: Precision = "auto"
+
+
+class ExportSettings(Settings):
+    """`n2n export STUDENT`; only the structure of the network is read, so it needs neither weights nor data."""
+
+    format: Annotated[str, AfterValidator(lambda name: known(name, FORMATS, "format"))] = "safetensors"
+    teacher: Path | None = None
+    network: str | None = None
+    network_args: dict[str, Any] = Field(default_factory=dict)
+    static_batch: bool = False
+    out: Path | None = None
+    force: bool = False
 
 
 S = TypeVar("S", bound=Settings)

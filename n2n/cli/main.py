@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from n2n.cli import distill, evaluate, inspect, policy, report, search, train_teacher
+from n2n.cli import distill, evaluate, export, inspect, policy, report, search, train_teacher
 from n2n.cli.strict import Command, Group
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app.command("inspect", cls=Command)(inspect.command)
 app.command("search", cls=Command)(search.command)
 app.command("distill", cls=Command)(distill.command)
 app.command("evaluate", cls=Command)(evaluate.command)
+app.command("export", cls=Command)(export.command)
 app.command("report", cls=Command)(report.command)
 app.add_typer(policy.app, name="policy")
 

@@ -243,7 +243,7 @@ def load_student(
             raise ArtefactError(f"{folder / CARD}: the teacher cannot be built: {error}") from error
     if example_inputs is None:
         example_inputs = torch.zeros(1, *card.example_shape)
-    text = _read_text(folder / ARCHITECTURE)
+    text = read_text(folder / ARCHITECTURE)
     check_architecture(folder, card, text)
     try:
         student = rebuild(network, example_inputs, text, forward_fn=forward_fn)
@@ -314,7 +314,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file without blanks around it. Raises `ArtefactError` where there is no such file."""
     try:
         return path.read_text(encoding="utf-8").strip()
     except FileNotFoundError as error:

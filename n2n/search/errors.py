@@ -15,6 +15,10 @@ class ArtefactError(ValueError):
     """A file of a run or of a student is missing, damaged or of another network."""
 
 
+class ExportError(ValueError):
+    """A network cannot be exported as asked, or its export computes something else; no file is left."""
+
+
 class WriteError(OSError):
     """A file could not be written; what stood there before is as it was."""
 

@@ -1,7 +1,7 @@
 """Writes the README's tables from the CSV files of the benchmarks.
 
-    python scripts/benchmarks/tables.py           rewrites what stands between the markers of the README
-    python scripts/benchmarks/tables.py --check   exits with 1 where the README says something else than the CSV files
+python scripts/benchmarks/tables.py           rewrites what stands between the markers of the README
+python scripts/benchmarks/tables.py --check   exits with 1 where the README says something else than the CSV files
 """
 
 from __future__ import annotations

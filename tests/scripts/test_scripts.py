@@ -65,5 +65,5 @@ def test_the_pinned_versions_are_installed_with_the_extras_of_each_script(tmp_pa
 def test_continuous_integration_runs_the_test_script_and_nothing_else() -> None:
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
     assert len(lines) == 2
-    assert lines[1].endswith("scripts/test\"")
+    assert lines[1].endswith('scripts/test"')
     assert all(os.access(ROOT / name, os.X_OK) for name in SCRIPTS)
