@@ -136,6 +136,8 @@ def _branch(
             reason = "holds weights that belong to no layer"
         elif any(composites[name].shape != nodes[split].shape for name in units.values() if name):
             reason = reason or "holds modules that change the size of their input"
+        elif any(len(exits) > 1 for exits in _exits(units, users).values()):
+            reason = reason or "holds modules that give several tensors"
     elsewhere = [nodes[i].layer for i in sorted(inside) if nodes[i].layer and nodes[i].layer not in layers]
     tied = [name for name in elsewhere if any(n.layer == name and n.op not in _WEIGHTLESS for n in nodes)]
     if tied:
@@ -153,6 +155,15 @@ def _units(nodes: tuple[Node, ...], inside: frozenset[int], composites: Mapping[
     return {
         i: next((path for path in nodes[i].modules if path in composites and path not in outside), "") for i in inside
     }
+
+
+def _exits(units: Mapping[int, str], users: Mapping[int, set[int]]) -> dict[str, set[int]]:
+    """The nodes of each unit whose values are used outside it."""
+    found: dict[str, set[int]] = {name: set() for name in units.values() if name}
+    for index, name in units.items():
+        if name and any(units.get(user) != name for user in users[index]):
+            found[name].add(index)
+    return found
 
 
 def _whole_layers(nodes: tuple[Node, ...], inside: frozenset[int]) -> tuple[str, ...]:
