@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,9 +55,9 @@ def _content(subject: Subject) -> bytes:
             assert exported is not None  # torch gives None for its other exporter only
             return bytes(exported.model_proto.SerializeToString())
     except (*CAPTURE_ERRORS, torch.onnx.errors.OnnxExporterError) as error:
+        reason = " ".join(re.sub(r"\x1b\[[\d;]*m", "", str(error)).split())[:400]  # torch colours its messages
         raise ExportError(
-            f"{subject.name}: torch.onnx could not translate it: {' '.join(str(error).split())[:400]}. Format pt2 and "
-            "python hold every operation"
+            f"{subject.name}: torch.onnx could not translate it: {reason}. Formats pt2 and python do not need it to"
         ) from error
 
 
