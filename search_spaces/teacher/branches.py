@@ -65,7 +65,7 @@ def find_branches(
     users = {node.index: set(graph.successors(node.index)) for node in nodes}
     found = []
     for node in nodes:
-        if node.op == "binary" and base_name(node.target) == "add" and node.inputs[0] != node.inputs[1]:
+        if node.op == "binary" and base_name(node.target) == "add" and len(set(node.inputs)) == 2:
             tried = (_branch(nodes, each, users, node, int(above[node.index]), composites or {})
                      for each, above in zip(graphs, dominators, strict=True))  # fmt: skip
             branch = next((branch for branch in tried if branch is not None), None)

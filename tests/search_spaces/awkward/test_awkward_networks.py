@@ -17,7 +17,6 @@ from search_spaces import layer_removal, layer_shrinkage
 from search_spaces.base import SearchSpace, SpaceError, random_actions, replay
 
 DRAFTS = 6
-OPEN = {"twice": "MACs of a weight layer that is called twice are not those of its branch yet"}
 
 
 def spaces(teacher: nn.Module, inputs: Any) -> list[SearchSpace]:
@@ -32,13 +31,7 @@ def spaces(teacher: nn.Module, inputs: Any) -> list[SearchSpace]:
     return found
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=OPEN[name])) if name in OPEN else name
-        for name in CASES
-    ],
-)
+@pytest.mark.parametrize("name", CASES)
 def test_every_draft_is_sound(name: str) -> None:
     make, inputs_of = CASES[name]
     torch.manual_seed(0)
