@@ -90,6 +90,7 @@ class LayerRemoval(TeacherSpace):
                 f"layer_removal: no {granularity} of {type(reading.network).__name__} can be removed ({reasons})"
             )
         self._conflicts: set[frozenset[str]] = set()
+        self._removals: dict[tuple[int, ...], frozenset[str]] = {}
         self._limits = NO_LIMITS
         self._way_down: tuple[int, ...] = ()
         if limits != NO_LIMITS:
@@ -127,6 +128,7 @@ class LayerRemoval(TeacherSpace):
         mask = np.array([self._fit_next(draft), True])
         if self._limits != NO_LIMITS:
             mask &= [bool(mask[action]) and self._can_end_within(draft, action) for action in (0, 1)]
+        self._masks = (draft, mask)
         return mask
 
     def _fit_next(self, draft: Draft) -> bool:
@@ -139,9 +141,10 @@ class LayerRemoval(TeacherSpace):
         legal action.
         """
         ahead = Draft((*draft.actions, action))
-        if self._limits.allow(self.cost(self._so_far(ahead))):
-            return True
-        return self._limits.allow(self.cost(self._so_far(self._followed(ahead))))
+        return self._allows(ahead) or self._allows(self._followed(ahead))
+
+    def _allows(self, draft: Draft) -> bool:
+        return self._limits.allow(self._removal_cost(canonical(self.reading, self._removed(draft))))
 
     def _followed(self, draft: Draft) -> Draft:
         """A draft whose missing decisions take the way down, and keep where that does not fit together."""
@@ -188,22 +191,34 @@ class LayerRemoval(TeacherSpace):
         )
 
     def _removed(self, draft: Draft) -> frozenset[str]:
-        gone = (layers for (_, layers), action in zip(self._decisions, draft.actions, strict=False) if action == 0)
-        return frozenset(name for layers in gone for name in layers)
+        """The layers that the decisions of a draft remove, built up from those of the draft before the last one."""
+        known, actions = self._removals, draft.actions
+        missing = 0
+        while missing < len(actions) and actions[: len(actions) - missing] not in known:
+            missing += 1
+        removed = known.get(actions[: len(actions) - missing], frozenset())
+        if len(known) > 4096:
+            known.clear()
+        for cursor in range(len(actions) - missing, len(actions)):
+            if actions[cursor] == 0:
+                removed = removed.union(self._decisions[cursor][1])
+            known[actions[: cursor + 1]] = removed
+        return removed
 
     def _fit(self, removed: frozenset[str]) -> bool:
         """Whether what remains fits together when all later decisions keep."""
         gone = canonical(self.reading, removed)
         if gone & self._kept:
             return False  # emptying a branch would take an ignored layer with it
-        if self._neutral.issuperset(gone):
-            return not any(branch.reason for branch in emptied_branches(self.reading, gone))
-        if gone not in self._plans and gone not in self._conflicts:
+        if any(branch.reason for branch in emptied_branches(self.reading, gone)):
+            return False
+        core = self._core(gone)  # the rest changes no width, so that it fits wherever it is
+        if core not in self._plans and core not in self._conflicts:
             try:
-                self._plans[gone] = removal_plan(self.reading, gone)
+                self._plans[core] = removal_plan(self.reading, core)
             except WidthConflict:
-                self._conflicts.add(gone)
-        return gone not in self._conflicts
+                self._conflicts.add(core)
+        return core not in self._conflicts
 
     def _layers_of(self, decision: int) -> tuple[str, ...]:
         return self._decisions[decision][1]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from search_spaces.base import Architecture, Draft, LayerRow, Mask, SpaceError
+from search_spaces.base import Architecture, Cost, Draft, LayerRow, Mask, SpaceError
 from search_spaces.limits import NO_LIMITS, RESERVE, CostLimits
 from search_spaces.teacher.analysis import Layer, Reading, ignored
 from search_spaces.teacher.architecture import TeacherArchitecture
@@ -75,13 +75,17 @@ def layer_shrinkage(
 
 @dataclass(frozen=True)
 class Decision:
-    """One shrinkage decision: `options[a]` is the width or kernel of action `a`; `layers` carry its channels."""
+    """One shrinkage decision: `options[a]` is the width or kernel of action `a`; `layers` carry its channels.
+
+    `group` is the index of the group whose width it is, -1 for a kernel.
+    """
 
     name: str
     target: str
     options: tuple[int, ...]
     layers: tuple[str, ...]
     kernel: bool
+    group: int = -1
 
 
 class LayerShrinkage(TeacherSpace):
@@ -123,7 +127,7 @@ class LayerShrinkage(TeacherSpace):
         self._check_budget()
 
     def _check_budget(self) -> None:
-        uniform = [self.cost(self._so_far(Draft((a,) * self.num_decisions))) for a in range(self.num_actions)]
+        uniform = [self._cost_of_actions((a,) * self.num_decisions) for a in range(self.num_actions)]
         meeting = [action for action in range(self.num_actions) if self._limits.allow(uniform[action])]
         if not meeting:
             raise SpaceError(f"layer_shrinkage: {self._limits.too_tight(uniform[0], self.teacher_cost)}")
@@ -133,7 +137,18 @@ class LayerShrinkage(TeacherSpace):
     def _can_end_within(self, draft: Draft, action: int) -> bool:
         """Whether a budget is met after an action when all that follow take the reserved factor."""
         rest = (self._reserve,) * (self.num_decisions - draft.cursor - 1)
-        return self._limits.allow(self.cost(self._so_far(Draft((*draft.actions, action, *rest)))))
+        return self._limits.allow(self._cost_of_actions((*draft.actions, action, *rest)))
+
+    def _cost_of_actions(self, actions: tuple[int, ...]) -> Cost:
+        """The cost of a finished draft, without its architecture."""
+        kept = np.array(self._shape0.kept)
+        kernels = {}
+        for decision, action in zip(self._decisions, actions, strict=True):
+            if decision.kernel:
+                kernels[decision.target] = decision.options[action]
+            else:
+                kept[decision.group] = decision.options[action] // self._shape0.plan.groups[decision.group].each
+        return self._table(self._shape0).cost(kept, kernels)
 
     def _width_decisions(self) -> tuple[Decision, ...]:
         decisions = []
@@ -151,7 +166,7 @@ class LayerShrinkage(TeacherSpace):
             if not reason:
                 ends = self._shape0.plan.ends
                 touched = tuple(name for name in self._row if name in ends and index in ends[name].outgoing.groups)
-                decisions.append(Decision(group.name, group.name, options, touched, kernel=False))
+                decisions.append(Decision(group.name, group.name, options, touched, kernel=False, group=index))
         return tuple(decisions)
 
     @staticmethod
@@ -192,7 +207,8 @@ class LayerShrinkage(TeacherSpace):
         while over - fine > 1:
             middle = (fine + over) // 2
             fine, over = (middle, over) if self._can_end_within(draft, middle) else (fine, middle)
-        return np.arange(self.num_actions) <= fine
+        self._masks = (draft, np.arange(self.num_actions) <= fine)
+        return self._masks[1]
 
     def decision_name(self, decision: int) -> str:
         """The group (named by its first layer) or kernel that a decision speaks of."""

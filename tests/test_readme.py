@@ -31,7 +31,8 @@ def test_the_python_examples_run_as_printed(tmp_path: Path, monkeypatch: pytest.
     lines = printed.getvalue().splitlines()
     assert re.fullmatch(r"\d+\.\d+% -> \d+\.\d+%, [\d,]+ parameters", lines[0])
     assert lines[1] == "torch.Size([1, 10])"
-    assert "0 conv frozen is the first layer" in lines[2]
+    assert lines[2].split()[:3] == ["layer", "kind", "what"]
+    assert "removal: is the first layer" in lines[4]
     assert (tmp_path / "runs/mine/report.md").exists()
 
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from search_spaces.base import FEATURES, Floats, one_hot_kind
 from search_spaces.teacher.analysis import Layer, Reading
+from search_spaces.teacher.costs import CostTable
 from search_spaces.teacher.operations import base_name
-from search_spaces.teacher.removal import Shape, layer_cost
+from search_spaces.teacher.removal import Shape
 
 COLUMN = {name: i for i, name in enumerate(FEATURES)}
 
@@ -36,28 +37,18 @@ def static_rows(reading: Reading, layers: tuple[Layer, ...]) -> Floats:
     return rows
 
 
-def size_columns(reading: Reading, layers: tuple[Layer, ...], shape: Shape) -> Floats:
+def size_columns(reading: Reading, layers: tuple[Layer, ...], shape: Shape, table: CostTable) -> Floats:
     """Widths and costs of the layers in a student, [N, 4]: width in, width out, parameter share, MAC share."""
     widest = max((layer.width_out for layer in reading.layers if layer.name in reading.widths), default=1)
-    parameters, macs = max(1, reading.parameters), max(1, reading.macs)
-    columns = np.zeros((len(layers), 4), dtype=np.float32)
-    for i, layer in enumerate(layers):
-        node = reading.nodes[layer.nodes[0]]
-        wide_out = _entries(shape, layer.nodes[0], layer.width_out)
-        wide_in = _entries(shape, node.inputs[0], layer.width_in) if node.inputs else layer.width_in
-        cost = layer_cost(reading, layer, shape)
-        columns[i] = (
-            min(1.0, wide_in / widest),
-            min(1.0, wide_out / widest),
-            min(1.0, cost.parameters / parameters),
-            min(1.0, cost.macs / macs),
-        )
-    return columns
+    kept = np.array(shape.kept)
+    parameters, macs = table.by_layer(kept, shape.kernels)
+    sizes = [
+        *(wide / widest for wide in table.passing(kept)),
+        parameters / max(1, reading.parameters),
+        macs / max(1, reading.macs),
+    ]
+    columns: Floats = np.minimum(1.0, np.stack(sizes, axis=1)).astype(np.float32)
+    return columns if len(layers) == len(reading.layers) else columns[[table.place[layer.name] for layer in layers]]
 
 
 SIZE_COLUMNS = [COLUMN[name] for name in ("width_in", "width_out", "parameter_share", "mac_share")]
-
-
-def _entries(shape: Shape, node: int, teacher: int) -> int:
-    channels = shape.plan.values.get(node)
-    return channels.entries(shape.kept) if channels is not None else teacher

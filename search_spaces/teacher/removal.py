@@ -136,17 +136,6 @@ def layer_cost(reading: Reading, layer: Layer, shape: Shape) -> Cost:
     return Cost(layer.parameters * wide_out // len(reading.full.ends[layer.name].outgoing.classes), 0)
 
 
-def cost_of(reading: Reading, shape: Shape) -> Cost:
-    """Parameters and MACs of a whole student."""
-    costs = [layer_cost(reading, layer, shape) for layer in reading.layers]
-    other = reading.parameters - sum(layer.parameters for layer in reading.layers)
-    gone = outermost(shape.emptied)
-    return Cost(
-        other + sum(c.parameters for c in costs) - sum(branch.parameters for branch in gone),
-        reading.other_macs + sum(c.macs for c in costs) - sum(branch.macs for branch in gone),
-    )
-
-
 def outermost(emptied: Iterable[Branch]) -> tuple[Branch, ...]:
     """Without the branches that lie in another one: only the outer one still meets an add that counts."""
     found = tuple(emptied)

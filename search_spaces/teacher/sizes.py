@@ -1,4 +1,4 @@
-"""How many bytes a student's parameters and buffers take, without building it."""
+"""How many bytes the parameters and buffers of a teacher take, and how that depends on widths."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from search_spaces.teacher.analysis import Layer, Reading
-from search_spaces.teacher.removal import Shape, layer_cost
 
 STATISTICS = ("running_mean", "running_var")
 """The buffers of a norm that have one entry for each channel; all others are kept as they are."""
@@ -61,17 +60,6 @@ class Sizes:
         )
         own = sum(one.bytes(one.layer.width_out, one.layer.parameters) for one in stored)
         return cls(reading, usual, stored, total - usual * reading.parameters - own, total)
-
-    def student(self, shape: Shape, parameters: int) -> int:
-        """The bytes of a student that has so many parameters."""
-        total = self.rest + self.usual * parameters
-        for one in self.stored:
-            name = one.layer.name
-            if name in shape.removed:
-                continue
-            width = shape.width_out(name) if name in shape.plan.ends else one.layer.width_out
-            total += one.bytes(width, layer_cost(self.reading, one.layer, shape).parameters if one.extra else 0)
-        return total
 
 
 def _stored(layer: Layer, module: nn.Module, usual: int) -> Stored:

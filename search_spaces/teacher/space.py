@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,13 +26,42 @@ from search_spaces.teacher.analysis import Layer, Reading
 from search_spaces.teacher.architecture import TeacherArchitecture, architecture_from_json
 from search_spaces.teacher.changes import changes
 from search_spaces.teacher.channels import Plan
+from search_spaces.teacher.costs import CostTable
 from search_spaces.teacher.features import COLUMN, SIZE_COLUMNS, size_columns, static_rows
-from search_spaces.teacher.removal import Shape, canonical, cost_of, keeps_widths, shape_of
+from search_spaces.teacher.flows import Ints
+from search_spaces.teacher.removal import Shape, canonical, emptied_branches, keeps_widths, outermost, shape_of
 from search_spaces.teacher.sizes import Sizes
 from search_spaces.teacher.student_builder import build
 from search_spaces.teacher.verify import verify
 
 _CACHE = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class _Marks:
+    """The rows that each decision marks: those of decision i are `rows[starts[i]:starts[i + 1]]`."""
+
+    rows: Ints
+    decisions: Ints
+    starts: Ints
+
+    @classmethod
+    def of(cls, marked: Sequence[Sequence[int]]) -> _Marks:
+        sizes = [len(one) for one in marked]
+        return cls(
+            np.array([row for one in marked for row in one], dtype=np.int64),
+            np.repeat(np.arange(len(marked)), sizes),
+            np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        )
+
+    def write(self, rows: Floats, actions: tuple[int, ...], num_actions: int) -> None:
+        """Writes what was decided, and which decision comes next."""
+        done = self.starts[len(actions)]
+        marked = self.rows[:done]
+        rows[marked, COLUMN["decided"]] = 1.0
+        rows[marked, COLUMN["decision"]] = np.array(actions)[self.decisions[:done]] / max(1, num_actions - 1)
+        if len(actions) + 1 < len(self.starts):
+            rows[self.rows[done : self.starts[len(actions) + 1]], COLUMN["cursor"]] = 1.0
 
 
 class TeacherSpace(ABC):
@@ -56,10 +86,16 @@ class TeacherSpace(ABC):
         self._plans: dict[frozenset[str], Plan] = {}
         self._verified: set[str] = set()
         self._bytes = Sizes.of(reading)
+        self._tables: dict[frozenset[str], CostTable] = {}
         self._neutral = frozenset(layer.name for layer in reading.layers if keeps_widths(layer))
-        self._teacher_sizes = size_columns(
-            reading, layers, shape_of(reading, TeacherArchitecture(reading.fingerprint), plans=self._plans)
-        )
+        self._core_costs: dict[frozenset[str], Ints] = {}
+        self._table_place = {layer.name: i for i, layer in enumerate(reading.layers)}
+        self._wide_branches = [
+            one for one in reading.branches if one.weights and not self._neutral.issuperset(one.weights)
+        ]
+        self._removal_costs: dict[frozenset[str], Cost] = {}
+        self._masks: tuple[Draft | None, Mask] = (None, np.ones(0, dtype=bool))
+        self._marks: _Marks | None = None
 
     @property
     @abstractmethod
@@ -101,7 +137,7 @@ class TeacherSpace(ABC):
 
     def apply(self, draft: Draft, action: int) -> Draft:
         """The draft after one more decision; raises `SpaceError` where the action is not legal."""
-        mask = self.legal(draft)
+        mask = self._masks[1] if self._masks[0] is draft else self.legal(draft)
         if not (0 <= action < self.num_actions and mask[action]):
             legal = ", ".join(str(i) for i in np.flatnonzero(mask))
             raise SpaceError(
@@ -113,12 +149,10 @@ class TeacherSpace(ABC):
         """The observation [N, F] of a draft, all in [0, 1]."""
         rows = self._static.copy()
         rows[:, SIZE_COLUMNS] = self._size_columns(self._so_far(draft))
-        for decision, action in enumerate(draft.actions):
-            marked = [self._row[name] for name in self._layers_of(decision)]
-            rows[marked, COLUMN["decided"]] = 1.0
-            rows[marked, COLUMN["decision"]] = action / max(1, self.num_actions - 1)
-        if draft.cursor < self.num_decisions:
-            rows[[self._row[name] for name in self._layers_of(draft.cursor)], COLUMN["cursor"]] = 1.0
+        if self._marks is None:
+            marked = [[self._row[name] for name in self._layers_of(i)] for i in range(self.num_decisions)]
+            self._marks = _Marks.of(marked)
+        self._marks.write(rows, draft.actions, self.num_actions)
         return rows
 
     def student(self, draft: Draft) -> TeacherArchitecture:
@@ -149,8 +183,54 @@ class TeacherSpace(ABC):
     def cost(self, architecture: Architecture) -> Cost:
         """Parameters, MACs and bytes of an architecture, without building it."""
         shape = self._shape(architecture)
-        cost = cost_of(self.reading, shape)
-        return Cost(cost.parameters, cost.macs, self._bytes.student(shape, cost.parameters))
+        return self._table(shape).cost(np.array(shape.kept), shape.kernels)
+
+    def _removal_cost(self, removed: frozenset[str]) -> Cost:
+        """The cost of a student whose widths are all kept, `removed` being canonical and legal."""
+        found = self._removal_costs.get(removed)
+        if found is None:
+            if len(self._removal_costs) >= _CACHE:
+                self._removal_costs.clear()
+            found = self._removal_costs[removed] = self._cost_without(removed)
+        return found
+
+    def _cost_without(self, removed: frozenset[str]) -> Cost:
+        # No layer of `rest` changes a width: the costs are those of the student that has them, without theirs.
+        core = self._core(removed)
+        rest = [self._table_place[name] for name in removed - core]
+        shape = self._shape(TeacherArchitecture(self.reading.fingerprint, self._ordered(core)))
+        table, costs = self._table(shape), self._core_costs.get(shape.removed)
+        if costs is None:
+            kept = np.array(shape.kept)
+            parameters, macs = table.by_layer(kept, {})
+            costs = np.stack([parameters, macs, table.bytes_by_layer(kept, parameters)])
+            self._core_costs[shape.removed] = costs
+        left = np.ones(len(self.reading.layers), dtype=np.int64)
+        left[rest] = 0
+        total = table.total(*(costs * left))
+        counted = {branch.add for branch in outermost(shape.emptied)}
+        gone = [one for one in outermost(emptied_branches(self.reading, removed)) if one.add not in counted]
+        parameters_gone = sum(branch.parameters for branch in gone)
+        return Cost(
+            total.parameters - parameters_gone,
+            total.macs - sum(branch.macs for branch in gone),
+            total.bytes - self._bytes.usual * parameters_gone,
+        )
+
+    def _core(self, removed: frozenset[str]) -> frozenset[str]:
+        """The removed layers that change widths, with the branches that go with them; the others change none."""
+        core = removed - self._neutral
+        wide = [one.layers for one in self._wide_branches if removed.issuperset(one.weights)] if core else []
+        return core.union(*wide)
+
+    def _table(self, shape: Shape) -> CostTable:
+        """The costs of all students with the same layers removed."""
+        found = self._tables.get(shape.removed)
+        if found is None:
+            if len(self._tables) >= _CACHE:
+                self._tables.clear()
+            found = self._tables[shape.removed] = CostTable(self.reading, self._bytes, shape)
+        return found
 
     def changes(self, architecture: Architecture) -> tuple[LayerChange, ...]:
         """What became of each layer of the teacher; see `SearchSpace.changes`."""
@@ -206,15 +286,21 @@ class TeacherSpace(ABC):
         return shape_of(self.reading, self._own(architecture), plans=self._plans)
 
     def _size_columns(self, architecture: TeacherArchitecture) -> Floats:
-        if not architecture.widths and not architecture.kernels and self._neutral.issuperset(architecture.removed):
-            # No width changes: the teacher's columns, without the costs of what is gone.
-            columns = self._teacher_sizes.copy()
-            columns[[self._row[name] for name in architecture.removed if name in self._row], 2:] = 0.0
-            return columns
+        if architecture.widths or architecture.kernels:
+            return self._remembered_columns(architecture)
+        removed = frozenset(architecture.removed)
+        core = self._core(removed)
+        # What changes no width leaves the columns of the others as they are, and costs nothing any more.
+        columns = self._remembered_columns(TeacherArchitecture(architecture.teacher, self._ordered(core))).copy()
+        columns[[self._row[name] for name in removed - core if name in self._row], 2:] = 0.0
+        return columns
+
+    def _remembered_columns(self, architecture: TeacherArchitecture) -> Floats:
         found = self._sizes.get(architecture)
         if found is None:
             if len(self._sizes) >= _CACHE:
                 self._sizes.clear()
-            found = size_columns(self.reading, self._layers, self._shape(architecture))
+            shape = self._shape(architecture)
+            found = size_columns(self.reading, self._layers, shape, self._table(shape))
             self._sizes[architecture] = found
         return found
