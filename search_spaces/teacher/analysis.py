@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from search_spaces.base import SpaceError
 from search_spaces.teacher.branches import Branch, find_branches, graph_of
 from search_spaces.teacher.channels import Plan, plan
-from search_spaces.teacher.macs import count_macs, output_shapes
+from search_spaces.teacher.macs import count_macs, dry_run
 from search_spaces.teacher.operations import WEIGHTS
 from search_spaces.teacher.outlines import outlines
 from search_spaces.teacher.rules import known_widths
@@ -23,6 +23,7 @@ from search_spaces.teacher.trace import ExampleInputs, ForwardFn, Node, trace
 
 CONNECTED = frozenset({"conv", "depthwise_conv", "linear"})
 """Kinds of layers whose weights connect inputs with outputs."""
+_ODD = "gives something else than one tensor"
 _NORMS = {"batch_norm": "batch_norm", "group_norm": "other_norm", "layer_norm": "other_norm"}
 
 
@@ -118,9 +119,10 @@ def analyse(network: nn.Module, example_inputs: ExampleInputs, *, forward_fn: Fo
     graph = graph_of(nodes)
     names = tuple(dict.fromkeys(node.layer for node in nodes if node.layer))
     batch = next((node.shape[0] for node in nodes if node.op == "input" and node.shape), 1)
+    run = dry_run(own, example, forward_fn)
     layers = tuple(_layer(name, nodes, graph, own, batch) for name in names)
+    layers = tuple(replace(one, reason=one.reason or _ODD) if one.name in run.odd else one for one in layers)
     widths = known_widths(nodes)
-    shapes, needs_values = output_shapes(own, example, forward_fn)
     structure = [[node.op, node.layer, node.inputs, node.shape[1:], node.detail] for node in nodes]
     kernels = [[layer.name, layer.kind, layer.kernel, layer.stride, layer.bias, layer.width_out] for layer in layers]
     digest = hashlib.sha256(json.dumps([structure, kernels]).encode()).hexdigest()[:16]
@@ -138,8 +140,8 @@ def analyse(network: nn.Module, example_inputs: ExampleInputs, *, forward_fn: Fo
         calls=_calls(nodes),
         example=example,
         forward_fn=forward_fn,
-        output_shapes=shapes,
-        needs_values=needs_values,
+        output_shapes=run.shapes,
+        needs_values=run.needs_values,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,21 +40,48 @@ def _flops(network: nn.Module, inputs: ExampleInputs, forward_fn: ForwardFn | No
     return int(counter.get_total_flops())
 
 
-def output_shapes(
-    network: nn.Module, inputs: ExampleInputs, forward_fn: ForwardFn | None = None
-) -> tuple[tuple[tuple[int, ...], ...], bool]:
-    """The shapes of a network's outputs in evaluation mode, and whether it cannot run without values."""
-    for meta in (True, False):
-        twin = meta_twin(network, meta=meta).eval()
-        try:
-            with torch.no_grad():
-                outputs = call(twin, without_values(inputs) if meta else inputs, forward_fn)
-        except (RuntimeError, NotImplementedError):
-            if not meta:
-                raise
-            continue
-        return tuple(tuple(value.shape) for value in tensors(outputs)), not meta
-    raise AssertionError("unreachable")
+@dataclass(frozen=True)
+class DryRun:
+    """What a run without values shows: the shapes of the outputs, whether values were needed after all, and the leaf
+    modules that give something else than one tensor."""
+
+    shapes: tuple[tuple[int, ...], ...]
+    needs_values: bool
+    odd: frozenset[str]
+
+
+def dry_run(network: nn.Module, inputs: ExampleInputs, forward_fn: ForwardFn | None = None) -> DryRun:
+    """Runs a copy of a network in evaluation mode, without values where it can do without.
+
+    Raises:
+        RuntimeError: the network does not run on these inputs.
+    """
+    try:
+        shapes, odd = _run(meta_twin(network), without_values(inputs), forward_fn)
+    except (RuntimeError, NotImplementedError):
+        shapes, odd = _run(meta_twin(network, meta=False), inputs, forward_fn)
+        return DryRun(shapes, True, odd)
+    return DryRun(shapes, False, odd)
+
+
+def _run(
+    network: nn.Module, inputs: ExampleInputs, forward_fn: ForwardFn | None
+) -> tuple[tuple[tuple[int, ...], ...], frozenset[str]]:
+    odd: set[str] = set()
+
+    def watch(name: str, module: nn.Module) -> None:
+        def note(_: nn.Module, __: Any, output: Any) -> None:
+            if not isinstance(output, Tensor):
+                odd.add(name)
+
+        module.register_forward_hook(note)
+
+    for name, module in network.eval().named_modules():
+        if not any(True for _ in module.children()):
+            watch(name, module)
+    with torch.no_grad():
+        outputs = call(network, inputs, forward_fn)
+    return tuple(tuple(value.shape) for value in tensors(outputs)), frozenset(odd)
 
 
 def tensors(outputs: Any) -> list[Tensor]:

@@ -22,7 +22,7 @@ from search_spaces.base import (
     random_actions,
     replay,
 )
-from search_spaces.teacher.analysis import Layer, Reading
+from search_spaces.teacher.analysis import CONNECTED, Layer, Reading
 from search_spaces.teacher.architecture import TeacherArchitecture, architecture_from_json
 from search_spaces.teacher.changes import changes
 from search_spaces.teacher.channels import Plan
@@ -35,6 +35,18 @@ from search_spaces.teacher.student_builder import build
 from search_spaces.teacher.verify import verify
 
 _CACHE = 4096
+
+
+def _openers(reading: Reading) -> frozenset[str]:
+    """The layers that take channels of unknown origin and give known ones."""
+    names = set()
+    for layer in reading.layers:
+        node = reading.nodes[layer.nodes[0]]
+        if layer.kind in CONNECTED and layer.name in reading.full.ends:
+            given, taken = reading.full.ends[layer.name].incoming, reading.full.values.get(node.inputs[0])
+            if taken is None or taken.axis != given.axis:
+                names.add(layer.name)
+    return frozenset(names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +105,7 @@ class TeacherSpace(ABC):
         self._wide_branches = [
             one for one in reading.branches if one.weights and not self._neutral.issuperset(one.weights)
         ]
+        self._openers = _openers(reading)
         self._removal_costs: dict[frozenset[str], Cost] = {}
         self._masks: tuple[Draft | None, Mask] = (None, np.ones(0, dtype=bool))
         self._marks: _Marks | None = None
@@ -218,7 +231,12 @@ class TeacherSpace(ABC):
         )
 
     def _core(self, removed: frozenset[str]) -> frozenset[str]:
-        """The removed layers that change widths, with the branches that go with them; the others change none."""
+        """The removed layers that change widths, with the branches that go with them; the others change none.
+
+        Where channels of unknown origin are passed on, it is all of them, for what stands behind is then unknown too.
+        """
+        if not self._openers.isdisjoint(removed):
+            return removed
         core = removed - self._neutral
         wide = [one.layers for one in self._wide_branches if removed.issuperset(one.weights)] if core else []
         return core.union(*wide)
