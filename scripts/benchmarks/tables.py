@@ -131,6 +131,24 @@ def coverage(name: str) -> str:
     return markdown(header, lines)
 
 
+def speed(name: str) -> str:
+    """How long reading, building and deciding take."""
+    header = ("network", "space", "decisions", "opens in", "builds in", "a decision takes", "first and last quarter")
+    lines = [
+        (
+            row["network"],
+            row["space"],
+            row["decisions"],
+            f"{float(row['open_seconds']):.1f} s",
+            f"{float(row['build_seconds']):.2f} s",
+            f"{float(row['decision_ms']):.2f} ms",
+            f"{float(row['first_quarter_ms']):.2f} and {float(row['last_quarter_ms']):.2f} ms",
+        )
+        for row in rows_of(name)
+    ]
+    return markdown(header, lines)
+
+
 def millions(value: str) -> str:
     """12345 → 0.0123 M."""
     return f"{float(value) / 1e6:.3g} M"
@@ -146,6 +164,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "table: fashion-mnist": lambda: agents("fashion-mnist"),
     "reading: fashion-mnist": lambda: reading("fashion-mnist"),
     "table: mnist": lambda: one_job("mnist"),
+    "table: reading": lambda: speed("reading"),
+    "table: fashion-mnist-8x": lambda: one_job("fashion-mnist-8x"),
     "table: coverage": lambda: coverage("coverage"),
 }
 

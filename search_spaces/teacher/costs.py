@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -50,7 +52,15 @@ class CostTable:
         gone = outermost(shape.emptied)
         outside = reading.parameters - sum(layer.parameters for layer in layers)
         outside -= sum(branch.parameters for branch in gone)
-        macs = reading.other_macs - sum(branch.macs for branch in gone)
+        products = [one for one in matrix_products(reading) if values.get(one.source) is not None]
+        self._products = np.array([one.macs for one in products], dtype=np.int64)
+        self._product_entries = np.array([one.entries for one in products], dtype=np.int64)
+        self._product_widths = _entries([values[one.source] for one in products], groups)
+        inside = frozenset[int]().union(*(branch.nodes for branch in gone))
+        macs = reading.other_macs - sum(branch.macs for branch in gone) - int(self._products.sum())
+        # What a branch takes along holds its products already.
+        macs += sum(one.macs for one in products if one.node in inside)
+        self._products *= np.array([one.node not in inside for one in products], dtype=np.int64)
         self.outside = Cost(outside, macs, sizes.rest + sizes.usual * outside)
         self._usual = sizes.usual
         stored = [(self.place[one.layer.name], one) for one in sizes.stored if one.layer.name not in shape.removed]
@@ -90,14 +100,50 @@ class CostTable:
     def cost(self, kept: Ints, kernels: Mapping[str, int]) -> Cost:
         """Parameters, MACs and bytes of a whole student."""
         parameters, macs = self.by_layer(kept, kernels)
-        return self.total(parameters, macs, self.bytes_by_layer(kept, parameters))
+        return self.total(kept, parameters, macs, self.bytes_by_layer(kept, parameters))
 
-    def total(self, parameters: Ints, macs: Ints, size: Ints) -> Cost:
+    def total(self, kept: Ints, parameters: Ints, macs: Ints, size: Ints) -> Cost:
         """The costs of layers with those of what is outside of them."""
         outside = self.outside
+        products = self._products * (self._product_widths @ kept) // self._product_entries
         return Cost(
-            int(parameters.sum()) + outside.parameters, int(macs.sum()) + outside.macs, int(size.sum()) + outside.bytes
+            int(parameters.sum()) + outside.parameters,
+            int(macs.sum()) + int(products.sum()) + outside.macs,
+            int(size.sum()) + outside.bytes,
         )
+
+
+@dataclass(frozen=True)
+class Product:
+    """A matrix product outside of layers: its `macs` for one example grow with the channels of node `source`, of which
+    the teacher has `entries`."""
+
+    node: int
+    source: int
+    entries: int
+    macs: int
+
+
+def matrix_products(reading: Reading) -> list[Product]:
+    """The products whose MACs follow the widths: matrix products and attention over channels that are known."""
+    batch = next((node.shape[0] for node in reading.nodes if node.op == "input" and node.shape), 1)
+    found = []
+    for node in reading.nodes:
+        if node.op == "matmul" and all(i >= 0 for i in node.operands[:2]):
+            summed = reading.nodes[node.operands[0]].shape[-1]
+            found.append((node, node.operands[:2], prod(node.shape) * summed // batch))
+        elif node.op == "attention" and all(i >= 0 for i in node.operands[:3]):
+            query, key, value = (reading.nodes[i].shape for i in node.operands[:3])
+            pairs = prod(query[:-1]) * key[-2] // batch
+            found.append((node, node.operands[:1], pairs * query[-1]))
+            found.append((node, node.operands[2:3], pairs * value[-1]))
+    products = []
+    for node, operands, macs in found:
+        source = next((i for i in operands if reading.full.values.get(i) is not None), -1)
+        channels = reading.full.values.get(source)
+        if channels is not None:
+            products.append(Product(node.index, source, len(channels.classes), macs))
+    return products
 
 
 def _source(reading: Reading, layer: Layer) -> tuple[int, int]:

@@ -22,7 +22,8 @@
     reduce                      averages, sums, ... over the axes detail[1:]; detail[0] says whether they stay
     softmax                     normalises axis `detail[0]`
     permute                     axes in the order `detail`
-    pad                         axes detail grow
+    select                      one entry of axis `detail[0]`, which is then gone
+    pad                         axes `detail` grow, are rolled, or keep every n-th entry
     matmul                      matrix product over the last axes
     attention                   scaled dot products; detail[0]: whether its scale is given
     opaque                      not understood
@@ -278,6 +279,10 @@ def _reshaped(node: fx.Node, name: str, before: tuple[int, ...], shape: tuple[in
         return ("permute", tuple(order)) if name == "transpose" or rank == 2 else ("opaque", ())
     if name == "slice":
         return _slice(node, before)
+    if name == "select":
+        return "select", (_int(_argument(node, 1, "dim")) % rank,)
+    if name == "roll" and _argument(node, 2, "dims"):
+        return "pad", tuple(axis % rank for axis in _ints(_argument(node, 2, "dims")))
     if name in {"pad", "constant_pad_nd"}:
         pairs = _ints(node.args[1])
         return "pad", tuple(rank - 1 - i // 2 for i in range(0, len(pairs), 2) if pairs[i] or pairs[i + 1])
@@ -288,7 +293,7 @@ def _slice(node: fx.Node, before: tuple[int, ...]) -> tuple[str, tuple[int, ...]
     axis = _int(_argument(node, 1, "dim") or 0) % len(before)
     start, stop, step = (_argument(node, i, n) for i, n in ((2, "start"), (3, "end"), (4, "step")))
     if step not in (None, 1):
-        return "opaque", ()
+        return "pad", (axis,)
     first, last, _ = slice(None if start is None else _int(start), None if stop is None else _int(stop)).indices(
         before[axis]
     )

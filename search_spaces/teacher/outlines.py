@@ -63,9 +63,8 @@ def _watch(name: str, module: nn.Module, counter: FlopCounterMode, found: dict[s
     def leave(_: nn.Module, __: object, output: Any) -> None:
         macs = (counter.get_total_flops() - started.pop()) // 2
         leaves, structure = pytree.tree_flatten(output)
-        tensors = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
-        if len(tensors) == 1:  # whatever hands on several tensors has no simple stand-in
-            first = tensors[0]
+        first = next((i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)), None)
+        if first is not None:
             before = found[name].macs if name in found else 0
             found[name] = Outline(structure, first, tuple(leaves[first].shape), parameters, before + macs)
 

@@ -258,6 +258,13 @@ def _permute(walk: Walk, node: Node, flows: Flows) -> Flow | None:
     return None if flows[0] is None else flows[0].on(node.detail.index(flows[0].axis))
 
 
+def _select(walk: Walk, node: Node, flows: Flows) -> Flow | None:
+    flow, axis = flows[0], node.detail[0]
+    if flow is None or flow.axis == axis:
+        return opaque(walk, node, flows)
+    return flow.on(flow.axis - (axis < flow.axis))
+
+
 def _pad(walk: Walk, node: Node, flows: Flows) -> Flow | None:
     return opaque(walk, node, flows) if flows[0] is not None and flows[0].axis in node.detail else flows[0]
 
@@ -297,7 +304,7 @@ def _attention(walk: Walk, node: Node, flows: Flows) -> Flow | None:
         return opaque(walk, node, flows)
     rank, axes = len(node.shape), {query.axis, key.axis, value.axis}
     inside = axes == {rank - 1} and bool(node.detail[0])  # without a given scale it changes with the size
-    if len(axes) > 1 or not (inside or axes < set(range(1, rank - 2))):
+    if len(axes) > 1 or not (inside or axes <= set(range(1, rank - 2))):
         return opaque(walk, node, flows)
     walk.tie(query.atoms, key.atoms)
     if not inside:
@@ -331,6 +338,7 @@ RULES: dict[str, Rule] = {
     "softmax": _softmax,
     "permute": _permute,
     "pad": _pad,
+    "select": _select,
     "matmul": _matmul,
     "attention": _attention,
 }

@@ -212,15 +212,14 @@ class TeacherSpace(ABC):
         core = self._core(removed)
         rest = [self._table_place[name] for name in removed - core]
         shape = self._shape(TeacherArchitecture(self.reading.fingerprint, self._ordered(core)))
-        table, costs = self._table(shape), self._core_costs.get(shape.removed)
+        table, costs, kept = self._table(shape), self._core_costs.get(shape.removed), np.array(shape.kept)
         if costs is None:
-            kept = np.array(shape.kept)
             parameters, macs = table.by_layer(kept, {})
             costs = np.stack([parameters, macs, table.bytes_by_layer(kept, parameters)])
             self._core_costs[shape.removed] = costs
         left = np.ones(len(self.reading.layers), dtype=np.int64)
         left[rest] = 0
-        total = table.total(*(costs * left))
+        total = table.total(kept, *(costs * left))
         counted = {branch.add for branch in outermost(shape.emptied)}
         gone = [one for one in outermost(emptied_branches(self.reading, removed)) if one.add not in counted]
         parameters_gone = sum(branch.parameters for branch in gone)

@@ -1,6 +1,8 @@
-"""Random small networks of pieces that the spaces understand, and of some that they do not, for property tests."""
+"""Random small networks of all the pieces that the spaces understand, for property tests."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 import torch
@@ -8,6 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 CHANNELS = (4, 6, 8, 12)
+PIECES = (
+    "plain", "preact", "inverted", "conv", "grouped", "pool", "prelu", "dense", "twice", "gate", "shuffle", "updown",
+    "attention",
+)  # fmt: skip
 
 
 class Residual(nn.Module):
@@ -40,7 +46,7 @@ class Residual(nn.Module):
 
 
 class Dense(nn.Module):
-    """Concatenation, whose channels are not followed."""
+    """A concatenation of the input with what is made of it."""
 
     def __init__(self, width: int, added: int) -> None:
         super().__init__()
@@ -61,6 +67,76 @@ class Twice(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         left, right = self.act(self.conv(self.act(self.conv(x)))).chunk(2, dim=1)
         return self.last(left * torch.sigmoid(right))
+
+
+class Gate(nn.Module):
+    """Squeeze and excitation, by convs or by linear layers."""
+
+    def __init__(self, width: int, *, linear: bool) -> None:
+        super().__init__()
+        self.linear = linear
+        middle = max(2, width // 2)
+        layer: type[nn.Linear] | partial[nn.Conv2d] = nn.Linear if linear else partial(nn.Conv2d, kernel_size=1)
+        self.squeeze, self.excite = layer(width, middle), layer(middle, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        means = x.mean((2, 3), keepdim=not self.linear)
+        gate = torch.sigmoid(self.excite(torch.relu(self.squeeze(means))))
+        return x * (gate[:, :, None, None] if self.linear else gate)
+
+
+class Shuffle(nn.Module):
+    """One half of the channels is worked on, then both are shuffled, as in ShuffleNet v2."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.before = nn.Conv2d(width, width, 1)
+        self.branch = nn.Sequential(
+            nn.Conv2d(width // 2, width, 1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width // 2, 3, padding=1),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        left, right = self.before(x).chunk(2, dim=1)
+        x = torch.cat([left, self.branch(right)], dim=1)
+        batch, channels, height, wide = x.shape
+        x = x.view(batch, 2, channels // 2, height, wide).transpose(1, 2)
+        return x.reshape(batch, channels, height, wide)
+
+
+class UpDown(nn.Module):
+    """Down by a strided conv, up again by a transposed one, in groups."""
+
+    def __init__(self, width: int, *, groups: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(width, 2 * width, 2, 2)
+        self.up = nn.ConvTranspose2d(2 * width, width, 2, 2, groups=groups)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.up(torch.relu(self.down(x)))
+
+
+class Attend(nn.Module):
+    """Attention over the positions of an image, with heads of size 2."""
+
+    def __init__(self, width: int, *, fused: bool) -> None:
+        super().__init__()
+        self.fused = fused
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, _, height, wide = x.shape
+        tokens = x.flatten(2).transpose(1, 2)
+        heads = [layer(tokens).view(batch, height * wide, -1, 2).transpose(1, 2)
+                 for layer in (self.query, self.key, self.value)]  # fmt: skip
+        if self.fused:
+            found = F.scaled_dot_product_attention(*heads)
+        else:
+            found = (heads[0] @ heads[1].transpose(-1, -2)).softmax(-1) @ heads[2]
+        tokens = tokens + self.out(found.transpose(1, 2).reshape(batch, height * wide, -1))
+        return tokens.transpose(1, 2).reshape(batch, -1, height, wide)
 
 
 class Head(nn.Module):
@@ -103,7 +179,7 @@ def random_network(seed: int, *, size: int = 8, classes: int = 5) -> tuple[nn.Mo
 
 def _piece(rng: np.random.Generator, width: int, size: int) -> tuple[nn.Module, int, int]:
     wide_out = int(rng.choice(CHANNELS))
-    kind = str(rng.choice(["plain", "preact", "inverted", "conv", "grouped", "pool", "prelu", "dense", "twice"]))
+    kind = str(rng.choice(PIECES))
     if kind in {"plain", "preact", "inverted"}:
         stride = int(rng.choice((1, 2))) if size >= 4 else 1
         block = Residual(kind, width, wide_out, stride, in_place=bool(rng.integers(2)))
@@ -112,6 +188,14 @@ def _piece(rng: np.random.Generator, width: int, size: int) -> tuple[nn.Module, 
         return Dense(width, wide_out), width + wide_out, size
     if kind == "twice" and width % 2 == 0:
         return Twice(width), width, size
+    if kind == "gate":
+        return Gate(width, linear=bool(rng.integers(2))), width, size
+    if kind == "shuffle" and width % 2 == 0:
+        return Shuffle(width), width, size
+    if kind == "updown" and size % 2 == 0:
+        return UpDown(width, groups=int(rng.choice((1, 2)))), width, size
+    if kind == "attention" and width % 2 == 0:
+        return Attend(width, fused=bool(rng.integers(2))), width, size
     if kind == "conv":
         return nn.Sequential(nn.Conv2d(width, wide_out, 3, padding=1), nn.SiLU()), wide_out, size
     if kind == "grouped":

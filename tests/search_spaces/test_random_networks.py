@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from draft_contract import count_macs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from random_networks import random_network
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces import layer_removal, layer_shrinkage
 from search_spaces.base import SpaceError, replay
@@ -35,13 +35,6 @@ def open_space(kind: str, network: nn.Module, batch: torch.Tensor, rng: np.rando
         return None
 
 
-def macs(network: nn.Module, batch: torch.Tensor) -> int:
-    """An independent count: PyTorch's flop counter, halved, for one example."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(batch[:1])
-    return int(counter.get_total_flops()) // 2
-
-
 @pytest.mark.parametrize("kind", SPACES)
 @settings(max_examples=4, deadline=None)
 @given(seed=SEEDS)
@@ -65,7 +58,7 @@ def test_every_student_is_sound(kind: str, seed: int) -> None:
         assert [name for name, p in built.named_parameters() if p.grad is None] == []
         assert torch.isfinite(built.eval()(batch)).all()
         assert cost.parameters == sum(p.numel() for p in built.parameters())
-        assert cost.macs == macs(built, batch)
+        assert cost.macs == count_macs(built, batch)
         again = space.from_json(student.to_json())
         assert again == student
         assert again.fingerprint == student.fingerprint
