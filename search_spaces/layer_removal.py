@@ -144,7 +144,14 @@ class LayerRemoval(TeacherSpace):
         return self._allows(ahead) or self._allows(self._followed(ahead))
 
     def _allows(self, draft: Draft) -> bool:
-        return self._limits.allow(self._removal_cost(canonical(self.reading, self._removed(draft))))
+        return self._limits.allow(self._cost_of(draft))
+
+    def _cost_of(self, draft: Draft) -> Cost:
+        """The cost of a draft whose missing decisions all keep; `SpaceError` where what is left does not fit."""
+        removed = self._removed(draft)
+        if not self._fit(removed):
+            raise SpaceError(f"{self.name}: what is left does not fit together")
+        return self._removal_cost(canonical(self.reading, removed))
 
     def _followed(self, draft: Draft) -> Draft:
         """A draft whose missing decisions take the way down, and keep where that does not fit together."""
@@ -163,7 +170,9 @@ class LayerRemoval(TeacherSpace):
         Raises:
             SpaceError: no student is found that meets it.
         """
-        drafts = [replay(self, self._actions(self._own(one))) for one in (smallest(self), *descents(self))]
+        drafts = [
+            replay(self, self._actions(self._own(one))) for one in (smallest(self), *descents(self, self._cost_of))
+        ]
         costs = [self.cost(self.student(draft)) for draft in drafts]
         meeting = [draft for draft, cost in zip(drafts, costs, strict=True) if limits.allow(cost)]
         if not meeting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -19,42 +20,47 @@ def smallest(space: SearchSpace) -> Architecture:
     return space.student(replay(space, (0,) * space.num_decisions))
 
 
-def descents(space: SearchSpace) -> Iterator[Architecture]:
+def descents(space: SearchSpace, cost: Callable[[Draft], Cost] | None = None) -> Iterator[Architecture]:
     """Small students of a space where fewer layers may cost more, for a removed bottleneck widens what reads it.
 
     From everything, from nothing and from a random draft, a decision changes wherever that makes the student smaller;
-    first for the parameters, then for the MACs.
+    first for the parameters, then for the MACs. `cost` is a space's own quick way from a finished draft to its cost,
+    which raises `SpaceError` where the actions do not go together.
     """
+    cost = cost or (lambda draft: space.cost(space.student(draft)))
     rng = np.random.default_rng(0)
     drafts = [random_actions(space, rng) for _ in range(DRAFTS)]
     ends = [replay(space, (action,) * space.num_decisions) for action in (space.num_actions - 1, 0)]
     sizes: tuple[Callable[[Cost], int], ...] = (lambda cost: cost.parameters, lambda cost: cost.macs)
     for size in sizes:
-        lucky = min(drafts, key=lambda draft: size(space.cost(space.student(draft))))
+        of = partial(_size, cost, size)
+        lucky = min(drafts, key=lambda draft: of(draft) or 0)
         for start in (*ends, lucky):
-            yield space.student(_descend(space, start, size))
+            yield space.student(_descend(space, start, of))
 
 
-def _descend(space: SearchSpace, draft: Draft, size: Callable[[Cost], int]) -> Draft:
+def _descend(space: SearchSpace, draft: Draft, size: Callable[[Draft], int | None]) -> Draft:
     """The finished draft after changing single decisions for as long as that makes its student smaller."""
-    best = size(space.cost(space.student(draft)))
+    best = size(draft)
     for _ in range(SWEEPS):
         before = best
         for decision in range(space.num_decisions):
             for action in range(space.num_actions):
+                if action == draft.actions[decision]:
+                    continue
                 actions = (*draft.actions[:decision], action, *draft.actions[decision + 1 :])
-                found = _size(space, actions, size)
-                if found is not None and found < best and _legal_from(space, actions, decision):
+                found = size(Draft(actions))
+                if found is not None and best is not None and found < best and _legal_from(space, actions, decision):
                     draft, best = Draft(actions), found
         if best == before:
             break
     return draft
 
 
-def _size(space: SearchSpace, actions: tuple[int, ...], size: Callable[[Cost], int]) -> int | None:
+def _size(cost: Callable[[Draft], Cost], size: Callable[[Cost], int], draft: Draft) -> int | None:
     """The size of a student, or None where its actions do not go together."""
     try:
-        return size(space.cost(space.student(Draft(actions))))
+        return size(cost(draft))
     except SpaceError:
         return None
 
