@@ -34,13 +34,16 @@ def markdown(header: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
 
 def one_job(name: str) -> str:
     """Teacher against student of single searches."""
-    header = ("network", "test accuracy", "parameters", "MACs", "latency", "search", "long distillation", "overhead")
+    header = (
+        "network", "test accuracy", "parameters", "MACs", "latency", "search", "long distillation", "in all",
+        "overhead",
+    )  # fmt: skip
     lines: list[tuple[str, ...]] = []
     for row in rows_of(name):
         teacher, student = float(row["teacher_test_accuracy"]), float(row["student_test_accuracy"])
         if not lines:
             sizes = (millions(row["teacher_parameters"]), millions(row["teacher_macs"]))
-            lines.append(("teacher", f"{teacher:.2%}", *sizes, milliseconds(row["teacher_latency_ms"]), "", "", ""))
+            lines.append(("teacher", f"{teacher:.2%}", *sizes, milliseconds(row["teacher_latency_ms"]), *[""] * 4))
         lines.append(
             (
                 f"student ({row['agent']}, seed {row['seed']})",
@@ -50,6 +53,7 @@ def one_job(name: str) -> str:
                 milliseconds(row["student_latency_ms"]),
                 f"{float(row['search_seconds']):.0f} s for {row['evaluations']} students",
                 f"{float(row['finish_seconds']):.0f} s",
+                f"{float(row['total_seconds']) / 60:.1f} min",
                 f"{float(row['overhead_share']):.1%}",
             )
         )

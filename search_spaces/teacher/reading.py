@@ -16,7 +16,7 @@ from search_spaces.teacher.trace import ExampleInputs, ForwardFn
 from search_spaces.teacher.verify import misfit
 
 SECONDS = 60.0
-"""How long uncertain places may be tried; what has not been tried by then is frozen."""
+"""How long a network may be read; what has not been tried by then is frozen. The capture itself is not cut short."""
 
 
 def read(
@@ -29,13 +29,14 @@ def read(
     """Read a teacher. The network itself is left as it was.
 
     Where channels pass a place whose sizes may be constants of the user's code (a view, equal parts of a tensor), a
-    narrower student is built and run; where it does not run as expected, those channels are frozen.
+    narrower student is built and run; where it does not run as expected, or `seconds` after the start, those channels
+    are frozen.
 
     Raises:
         SpaceError: it does not run on the example inputs, or its graph cannot be captured.
     """
-    reading = analyse(network, example_inputs, forward_fn=forward_fn)
     deadline = time.monotonic() + seconds
+    reading = analyse(network, example_inputs, forward_fn=forward_fn)
     while suspects := _suspects(reading):
         held = _try(reading, suspects, deadline)
         if not held:

@@ -12,6 +12,7 @@ from search_spaces.base import SpaceError, replay
 from search_spaces.layer_shrinkage import LayerShrinkage
 from search_spaces.teacher.architecture import TeacherArchitecture
 from search_spaces.teacher.channels import Plan
+from search_spaces.teacher.reading import read
 from search_spaces.teacher.reshape import axis_blocks
 
 NORMS = (nn.LayerNorm, nn.GroupNorm)
@@ -164,6 +165,13 @@ def test_a_stored_head_size_freezes_the_heads_with_the_line() -> None:
 
     with pytest.raises(SpaceError, match=r"q reaches view\.default at test_followed_channels\.py:\d+, whose sizes do"):
         layer_shrinkage(Stored(), torch.randn(2, 5, 8))
+
+
+def test_what_there_was_no_time_to_try_is_frozen() -> None:
+    network, batch = Heads(), torch.randn(2, 5, 8)
+    hasty = read(network, batch, seconds=0.0)
+    assert "there was no time left to try" in next(group for group in hasty.full.groups if group.name == "q").frozen
+    assert not next(group for group in read(network, batch).full.groups if group.name == "q").frozen
 
 
 def test_a_grouped_transposed_conv_keeps_the_rows_of_its_own_group() -> None:
