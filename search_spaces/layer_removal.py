@@ -15,9 +15,8 @@ from search_spaces.limits import NO_LIMITS, RESERVE, CostLimits
 from search_spaces.smallest import descents, smallest
 from search_spaces.teacher.analysis import Reading, ignored
 from search_spaces.teacher.architecture import TeacherArchitecture
-from search_spaces.teacher.channels import WidthConflict
 from search_spaces.teacher.reading import read
-from search_spaces.teacher.removal import canonical, emptied_branches, removal_plan
+from search_spaces.teacher.removal import canonical, emptied_branches
 from search_spaces.teacher.space import TeacherSpace
 from search_spaces.teacher.trace import ExampleInputs, ForwardFn
 
@@ -89,7 +88,6 @@ class LayerRemoval(TeacherSpace):
             raise SpaceError(
                 f"layer_removal: no {granularity} of {type(reading.network).__name__} can be removed ({reasons})"
             )
-        self._conflicts: set[frozenset[str]] = set()
         self._removals: dict[tuple[int, ...], frozenset[str]] = {}
         self._limits = NO_LIMITS
         self._way_down: tuple[int, ...] = ()
@@ -221,13 +219,7 @@ class LayerRemoval(TeacherSpace):
             return False  # emptying a branch would take an ignored layer with it
         if any(branch.reason for branch in emptied_branches(self.reading, gone)):
             return False
-        core = self._core(gone)  # the rest changes no width, so that it fits wherever it is
-        if core not in self._plans and core not in self._conflicts:
-            try:
-                self._plans[core] = removal_plan(self.reading, core)
-            except WidthConflict:
-                self._conflicts.add(core)
-        return core not in self._conflicts
+        return self._plan(self._core(gone)) is not None
 
     def _layers_of(self, decision: int) -> tuple[str, ...]:
         return self._decisions[decision][1]

@@ -28,8 +28,16 @@ from search_spaces.teacher.changes import changes
 from search_spaces.teacher.channels import Plan
 from search_spaces.teacher.costs import CostTable
 from search_spaces.teacher.features import COLUMN, SIZE_COLUMNS, size_columns, static_rows
-from search_spaces.teacher.flows import Ints
-from search_spaces.teacher.removal import Shape, canonical, emptied_branches, keeps_widths, outermost, shape_of
+from search_spaces.teacher.flows import Ints, WidthConflict
+from search_spaces.teacher.removal import (
+    Shape,
+    canonical,
+    emptied_branches,
+    keeps_widths,
+    outermost,
+    removal_plan,
+    shape_of,
+)
 from search_spaces.teacher.sizes import Sizes
 from search_spaces.teacher.student_builder import build
 from search_spaces.teacher.verify import verify
@@ -96,6 +104,7 @@ class TeacherSpace(ABC):
         self._static = static_rows(reading, layers)
         self._sizes: dict[TeacherArchitecture, Floats] = {}
         self._plans: dict[frozenset[str], Plan] = {}
+        self._conflicts: set[frozenset[str]] = set()
         self._verified: set[str] = set()
         self._bytes = Sizes.of(reading)
         self._tables: dict[frozenset[str], CostTable] = {}
@@ -106,6 +115,7 @@ class TeacherSpace(ABC):
             one for one in reading.branches if one.weights and not self._neutral.issuperset(one.weights)
         ]
         self._openers = _openers(reading)
+        self._absorbing = frozenset(layer.name for layer in reading.layers if layer.kind in {"conv", "linear"})
         self._removal_costs: dict[frozenset[str], Cost] = {}
         self._masks: tuple[Draft | None, Mask] = (None, np.ones(0, dtype=bool))
         self._marks: _Marks | None = None
@@ -230,15 +240,39 @@ class TeacherSpace(ABC):
         )
 
     def _core(self, removed: frozenset[str]) -> frozenset[str]:
-        """The removed layers that change widths, with the branches that go with them; the others change none.
+        """Of removed layers those that change widths, and those that would otherwise take a changed width back.
 
-        Where channels of unknown origin are passed on, it is all of them, for what stands behind is then unknown too.
+        The others see the teacher's width and pass it on, so that they change nothing. Where channels of unknown origin
+        are passed on, or the core alone does not fit together, it is all of them.
         """
         if not self._openers.isdisjoint(removed):
             return removed
         core = removed - self._neutral
-        wide = [one.layers for one in self._wide_branches if removed.issuperset(one.weights)] if core else []
-        return core.union(*wide)
+        if not core:
+            return core
+        core = core.union(*(one.layers for one in self._wide_branches if removed.issuperset(one.weights)))
+        while (found := self._plan(core)) is not None:
+            changed = {one for one in removed - core if one in self._absorbing and self._sees_another_width(found, one)}
+            if not changed:
+                return core
+            core |= changed
+        return removed
+
+    def _sees_another_width(self, found: Plan, name: str) -> bool:
+        """Whether the channels that reach a surviving layer with weights are not as many as in the teacher."""
+        ends, full = found.ends.get(name), self.reading.full.ends.get(name)
+        return ends is not None and full is not None and len(ends.incoming.classes) != len(full.incoming.classes)
+
+    def _plan(self, removed: frozenset[str]) -> Plan | None:
+        """The groups that remain, remembered; None where what is left does not fit together."""
+        if removed not in self._plans and removed not in self._conflicts:
+            if len(self._plans) >= _CACHE:
+                self._plans.clear()
+            try:
+                self._plans[removed] = removal_plan(self.reading, removed)
+            except WidthConflict:
+                self._conflicts.add(removed)
+        return self._plans.get(removed)
 
     def _table(self, shape: Shape) -> CostTable:
         """The costs of all students with the same layers removed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import product
 
 import pytest
 import torch
@@ -10,9 +11,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from search_spaces import layer_removal, layer_shrinkage, weight_gradients
-from search_spaces.base import SpaceError, replay
+from search_spaces.base import Draft, SpaceError, replay
 from search_spaces.teacher.architecture import TeacherArchitecture
+from search_spaces.teacher.channels import WidthConflict
 from search_spaces.teacher.inherit import IMPORTANCE, keep_indices
+from search_spaces.teacher.removal import canonical, removal_plan
+from search_spaces.teacher.student_builder import build
 
 
 def small_conv() -> nn.Module:
@@ -199,6 +203,48 @@ def test_removal_that_breaks_an_add_is_not_legal() -> None:
     assert space.legal(space.apply(first, 1)).tolist() == [False, True]  # 8 channels would meet 4
     with pytest.raises(SpaceError, match=r"action 0 is not legal for down; legal are 1"):
         space.apply(space.apply(first, 1), 0)
+
+
+class Widening(nn.Module):
+    """A block whose first conv widens, whose second keeps that width, beside a projection; then one more conv."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.skip = nn.Conv2d(1, 4, 1), nn.Conv2d(4, 6, 1)
+        self.conv1, self.norm1, self.act1 = nn.Conv2d(4, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU()
+        self.conv2, self.norm2 = nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6)
+        self.last, self.fc = nn.Conv2d(6, 6, 1), nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = self.norm2(self.conv2(self.act1(self.norm1(self.conv1(x))))) + self.skip(x)
+        return self.fc(self.last(x).mean((2, 3)))
+
+
+def test_what_is_legal_and_what_it_costs_is_that_of_the_whole_graph() -> None:
+    """The quick ways to legality and cost against the walk over the graph and the built network, for every draft."""
+    space = layer_removal(Widening().eval(), torch.randn(2, 1, 4, 4))
+    legal = 0
+    for actions in product((0, 1), repeat=space.num_decisions):
+        draft = space.initial()
+        for action in actions:
+            removed = space._removed(Draft((*draft.actions, 0)))
+            try:
+                removal_plan(space.reading, canonical(space.reading, removed))
+                fits = True
+            except WidthConflict:
+                fits = False
+            assert space.legal(draft).tolist() == [fits, True]
+            if action == 0 and not fits:
+                break
+            draft = space.apply(draft, action)
+        else:
+            legal += 1
+            student = space.student(draft)
+            assert space._cost_of(draft) == space.cost(student)
+            built = build(space.reading, student)
+            assert space.cost(student).parameters == sum(value.numel() for value in built.parameters())
+    assert 0 < legal < 2**space.num_decisions
 
 
 def test_every_importance_keeps_the_asked_width_and_taylor_needs_gradients() -> None:
