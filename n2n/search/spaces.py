@@ -132,13 +132,15 @@ def _shrunk(
     removed: list[Architecture],
     reasons: list[str],
 ) -> list[tuple[SearchSpace, Architecture]]:
-    """The narrowest versions of the teacher and of removal students; these themselves where nothing can be shrunk."""
+    """The narrowest versions of the teacher and of removal students; those of these that cannot shrink, themselves."""
     found: list[tuple[SearchSpace, Architecture]] = []
     for start in [None, *removed] if "shrinkage" in stages else []:
         try:
             space = spaces.shrinkage(start, Budget())
         except SpaceError as error:
             reasons.append(str(error))
+            if start is not None and removal is not None:
+                found.append((removal, start))  # nothing is left in it that could shrink
         else:
             found.append((space, smallest(space)))
     return found or [(removal, one) for one in removed if removal is not None]

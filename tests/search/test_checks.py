@@ -179,3 +179,21 @@ def test_budgets_are_numbers_or_shares_of_the_teacher(network: nn.Module, exampl
     assert found.max_parameters == sum(value.numel() for value in network.parameters()) / 2
     assert found.max_latency_ms == pytest.approx(0.8 * timings.known[TEACHER].median_ms)
     assert found.max_bytes == stored // 10
+
+
+class Thin(nn.Module):
+    """Without its block there is nothing left to shrink: the parts around it have one channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.fc = nn.Conv2d(1, 1, 1), nn.Linear(1, 10)
+        self.block = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.fc((x + self.block(x)).mean((2, 3)))
+
+
+def test_what_cannot_shrink_any_further_is_in_reach_too() -> None:
+    spaces = TeacherSpaces(Thin(), torch.zeros(2, 1, 8, 8), SearchOptions(granularity="block"))
+    assert reach(spaces, ("removal", "shrinkage"), Budget(max_parameters=30)).cost.parameters == 2 + 20
