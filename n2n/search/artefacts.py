@@ -274,8 +274,9 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     """Copies the tensors of a safetensors file into a network, every name and shape checked first.
 
     Raises:
-        ArtefactError: the file is missing or damaged, or a tensor is missing, left over, of another shape or of another
-            kind of numbers; the first that differs is named, in the network's order. The network is then as it was.
+        ArtefactError: the file is missing or damaged, or a tensor is missing, left over, of another shape, of another
+            kind of numbers, or not finite; the first that differs is named, in the network's order. The network is then
+            as it was.
     """
     tensors = read_tensors(Path(path))
     own = network.state_dict()
@@ -295,6 +296,8 @@ def _misfit(name: str, expected: Tensor, found: Tensor | None) -> str:
         return f"{name} has shape {list(found.shape)}, expected {list(expected.shape)}"
     if found.is_floating_point() != expected.is_floating_point() or found.is_complex() != expected.is_complex():
         return f"{name} holds {found.dtype}, expected {expected.dtype}"
+    if found.is_floating_point() and not found.isfinite().all() and bool(expected.isfinite().all()):
+        return f"{name} holds numbers that are not finite"
     return ""
 
 

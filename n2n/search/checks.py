@@ -52,6 +52,11 @@ def check_network(network: nn.Module, example_inputs: Tensor, training: Training
             module.training = mode
     found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     wanted = (example_inputs.shape[0], training.classes)
+    if not isinstance(logits, Tensor):
+        raise SearchError(
+            f"the teacher's output is {found}, expected a tensor of logits {wanted}; wrap it in a module whose forward "
+            "returns the logits alone, e.g. network(x).logits or network(x)['logits']"
+        )
     if found != wanted:
         raise SearchError(
             f"the teacher's output is {found}, expected logits {wanted} for the {training.classes} classes of "

@@ -88,7 +88,8 @@ def trace(
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         raise SpaceError(
             f"{type(network).__name__}: torch.export could not capture the graph ({str(error).splitlines()[0]}). "
-            "Control flow that depends on the data is the usual cause; pass forward_fn=... that takes one path."
+            "Control flow that depends on the data is the usual cause: wrap the network in a module whose forward "
+            "takes one path (or pass forward_fn=... to the space)."
         ) from error
     prefix = "" if forward_fn is None else "network."
     return tuple(_nodes(program, own, prefix)), own

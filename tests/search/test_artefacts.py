@@ -204,9 +204,14 @@ def count(tensors: dict[str, Tensor]) -> None:
     tensors["1.running_mean"] = tensors["1.running_mean"].to(torch.int64)
 
 
+def spoil(tensors: dict[str, Tensor]) -> None:
+    tensors["3.weight"][0, 0] = torch.nan
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (spoil, r"does not fit the network: 3.weight holds numbers that are not finite"),
         (drop, r"does not fit the network: 4.weight is missing, expected \[\d\]"),
         (add, r"does not fit the network: 9.weight \[2, 3\] is not in the network"),
         (reshape, r"does not fit the network: 3.weight has shape \[\d, \d, 1, 3\], expected \[\d, \d, 3, 3\]"),

@@ -197,3 +197,16 @@ class Thin(nn.Module):
 def test_what_cannot_shrink_any_further_is_in_reach_too() -> None:
     spaces = TeacherSpaces(Thin(), torch.zeros(2, 1, 8, 8), SearchOptions(granularity="block"))
     assert reach(spaces, ("removal", "shrinkage"), Budget(max_parameters=30)).cost.parameters == 2 + 20
+
+
+def test_an_output_that_is_no_tensor_is_refused_with_the_way_out(example: Tensor, digits: Data) -> None:
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(64, 10)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"logits": self.fc(x.flatten(1))}
+
+    with pytest.raises(SearchError, match=r"output is dict.*wrap it in a module whose forward returns the logits"):
+        check_network(Wrapped(), example, digits.training)
