@@ -9,6 +9,7 @@ from draft_contract import count_macs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from random_networks import random_network
+from silence import silence
 from torch import nn
 
 from search_spaces import layer_removal, layer_shrinkage
@@ -88,8 +89,7 @@ def test_channels_that_do_nothing_can_go_without_a_trace(seed: int) -> None:
     network, batch = random_network(seed)
     space = layer_shrinkage(network, batch, factors=(0.5, 1.0))
     student = space.student(replay(space, (0,) * space.num_decisions))
-    widths = dict(student.widths)
-    _silence(network, space, widths)
+    silence(network, space.reading.full, dict(student.widths))
     silent = layer_shrinkage(network, batch, factors=(0.5, 1.0))
     small = silent.build(student).eval()
     # Layer norms average over the channels, so silent channels do change what they do.
@@ -98,23 +98,3 @@ def test_channels_that_do_nothing_can_go_without_a_trace(seed: int) -> None:
         assert small(batch).shape == network(batch).shape
     else:
         torch.testing.assert_close(small(batch), network(batch), rtol=1e-4, atol=1e-5)
-
-
-def _silence(network: nn.Module, space: TeacherSpace, widths: dict[str, int]) -> None:
-    """Zero the upper channels of every group that shrinks, in all layers that carry them."""
-    plan = space.reading.full
-    keep = torch.ones(plan.classes, dtype=torch.bool)
-    for group in plan.groups:
-        if group.name in widths:
-            block, kept = len(group.classes) // group.blocks, widths[group.name] // group.unit
-            keep[torch.from_numpy(group.classes)] = torch.arange(len(group.classes)) % block < kept
-    with torch.no_grad():
-        for name, ends in plan.ends.items():
-            gone = ~keep[torch.from_numpy(ends.outgoing.classes)]
-            module = network.get_submodule(name)
-            for parameter in module.parameters(recurse=False):
-                if len(parameter) == len(gone):
-                    parameter[gone] = 0.0
-            if isinstance(module, nn.BatchNorm2d):
-                assert module.running_mean is not None
-                module.running_mean[gone] = 0.0
