@@ -9,7 +9,7 @@ from draft_contract import count_macs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from random_networks import random_network
-from silence import silence
+from silence import silence, without_averages
 from torch import nn
 
 from search_spaces import layer_removal, layer_shrinkage
@@ -82,19 +82,15 @@ def test_keeping_everything_gives_the_teacher_exactly(seed: int) -> None:
         assert space.cost(student) == space.teacher_cost
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=SEEDS)
 def test_channels_that_do_nothing_can_go_without_a_trace(seed: int) -> None:
     """A network whose least important channels are zero everywhere gives the same outputs once they are removed."""
     network, batch = random_network(seed)
+    network = without_averages(network)
     space = layer_shrinkage(network, batch, factors=(0.5, 1.0))
     student = space.student(replay(space, (0,) * space.num_decisions))
     silence(network, space.reading.full, dict(student.widths))
     silent = layer_shrinkage(network, batch, factors=(0.5, 1.0))
     small = silent.build(student).eval()
-    # Layer norms average over the channels, so silent channels do change what they do.
-    normed = {"other_norm"} & {layer.kind for layer in silent.reading.layers}
-    if normed:
-        assert small(batch).shape == network(batch).shape
-    else:
-        torch.testing.assert_close(small(batch), network(batch), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(small(batch), network(batch), rtol=1e-4, atol=1e-5)
