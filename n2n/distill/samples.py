@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from math import prod
 from typing import Any, Protocol, final
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 CHUNK = 64
 """Images of one run of the teacher."""
 MOST_BYTES = 2**30
-"""Of the kept values of a teacher; with more of them, fewer positions of each image are sampled."""
+"""Of one value for all images, at most: with larger values, fewer images are used."""
 
 
 class Recorder(Protocol):
@@ -96,8 +95,3 @@ class TeacherSamples:
     def of(self, node: int) -> Tensor:
         """The sampled value [s, C] of a node that was taken."""
         return self._values[node]
-
-
-def sampled_bytes(shapes: Collection[tuple[int, ...]], images: int, positions: int) -> int:
-    """Float32 bytes of the samples of values of these shapes [B, C, ...], the channels on axis 1."""
-    return sum(4 * images * shape[1] * min(positions, prod(shape[2:])) for shape in shapes if len(shape) > 1)

@@ -129,7 +129,7 @@ def check_students(
     """
     try:
         students = [
-            space.build(one, inherit=options.inherit, importance=options.importance, seed=options.seed)
+            space.build(one, inherit=options.start != "fresh", importance=options.importance, seed=options.seed)
             for space, one in within.students
         ]
     except SpaceError as error:

@@ -25,33 +25,53 @@ class Recorder:
     """
 
     def __init__(self, reading: Reading, example: Tensor) -> None:
-        self._program = capture(reading.network, example, reading.forward_fn)
-        self.batch = len(example)
-        self._index: dict[fx.Node, int] = {}
-        inputs = {str(name) for name in self._program.graph_signature.user_inputs}
-        for node in self._program.graph.nodes:
+        self._reading, self._example = reading, example
+        self._captured()
+
+    @property
+    def batch(self) -> int:
+        """B, the examples of each run."""
+        return len(self._example)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the graph, which does not travel to other processes; it is captured anew there."""
+        return {"_reading": self._reading, "_example": self._example}
+
+    def _captured(self) -> tuple[torch.export.ExportedProgram, dict[fx.Node, int]]:
+        """The graph, and the index of the reading's node for each of its nodes."""
+        known: tuple[torch.export.ExportedProgram, dict[fx.Node, int]] | None = self.__dict__.get("_program")
+        if known is not None:
+            return known
+        reading = self._reading
+        program = capture(reading.network, self._example, reading.forward_fn)
+        index: dict[fx.Node, int] = {}
+        inputs = {str(name) for name in program.graph_signature.user_inputs}
+        for node in program.graph.nodes:
             if node.op == "call_function" or (node.op == "placeholder" and node.name in inputs):
-                self._index[node] = len(self._index)
-        found = [str(node.target).removeprefix("aten.") for node in self._index if node.op == "call_function"]
+                index[node] = len(index)
+        found = [str(node.target).removeprefix("aten.") for node in index if node.op == "call_function"]
         expected = [node.target for node in reading.nodes if node.op not in {"input", "output"}]
         if found != expected:
             raise SpaceError(
                 f"{type(reading.network).__name__}: its graph for {self.batch} examples has {len(found)} operations,"
                 f" not the {len(expected)} that were read; open the space with a batch of {self.batch} examples"
             )
+        self._program = program, index
+        return self._program
 
     def run(self, inputs: Tensor, wanted: Collection[int], look: Look) -> Any:
         """What the teacher gives for `inputs` [B, ...]; `look` sees the value of each wanted node as it arises."""
+        program, index = self._captured()
         arguments: list[Any] = []
-        for spec in self._program.graph_signature.input_specs:
+        for spec in program.graph_signature.input_specs:
             if spec.kind is InputKind.USER_INPUT:
                 arguments.append(inputs)
                 continue
-            state, constants = self._program.state_dict, self._program.constants
+            state, constants = program.state_dict, program.constants
             name = str(spec.target)
             arguments.append(state[name] if name in state else constants[name])
         with torch.no_grad():
-            return _Looking(self._program.graph_module, self._index, frozenset(wanted), look).run(*arguments)
+            return _Looking(program.graph_module, index, frozenset(wanted), look).run(*arguments)
 
 
 class _Looking(fx.Interpreter):

@@ -146,11 +146,11 @@ def test_students_that_cannot_start_afresh_are_refused(example: Tensor, digits: 
     with torch.no_grad():
         network.scale.zero_()
     teacher = Teacher(network, digits.training)
-    for inherit in (True, False):
-        options = SearchOptions(inherit=inherit)
+    for start in ("inherited", "fresh"):
+        options = SearchOptions(start=start)
         within = reach(TeacherSpaces(network, example, options), options.stages)
         timings = Timings(example)
-        if inherit:
+        if start == "inherited":
             check_students(within, teacher, options, None, timings)
         else:
             with pytest.raises(SearchError, match="cannot be built: inherit=False"):
