@@ -16,6 +16,7 @@ from n2n.cli.networks import Chosen, chosen, origin_of, rest_of_command, trained
 from n2n.data import example_inputs
 from n2n.distill.recipe import full_recipe
 from n2n.distill.teacher import Teacher
+from n2n.networks.units import compression_text
 from n2n.search.artefacts import ARCHITECTURE, load_student, read_student_card, save_student
 from n2n.search.checks import check_network
 from n2n.search.finish import Figures, distill_student, measure
@@ -102,8 +103,9 @@ def distill(folder: Path, settings: DistillSettings) -> Outcome:
 
 def show(out: Path, base: Chosen, teacher: Teacher, figures: Figures) -> None:
     """The outcome in words."""
+    times = compression_text(teacher.parameters, figures.parameters)
     typer.echo(
         f"student on {base.data.name}: {figures.test_accuracy:.2%} on test, {figures.validation_accuracy:.2%} on "
-        f"validation (teacher {teacher.accuracy:.2%}), {teacher.parameters / figures.parameters:.1f}x fewer parameters"
+        f"validation (teacher {teacher.accuracy:.2%}), {times} fewer parameters"
     )
     typer.echo(f"written to {out}; measure it again: n2n evaluate {out}{rest_of_command(base)}")

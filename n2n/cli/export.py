@@ -13,6 +13,7 @@ from n2n.cli.config import ConfigError, ExportSettings
 from n2n.cli.door import Outcome, run
 from n2n.cli.networks import own_network
 from n2n.networks import build_teacher
+from n2n.networks.units import size_text
 from n2n.search.artefacts import ARCHITECTURE
 from n2n.search.export import FORMATS, Exported, export_student
 from n2n.search.teachers import read_card
@@ -67,7 +68,7 @@ def show(written: Exported) -> None:
     """What was written, in words."""
     sizes = ", ".join(str(size) for size in written.batches)
     only = "" if written.dynamic else " (no other batch size works)"
-    typer.echo(f"written to {written.path} ({written.bytes / 1e6:.2f} MB)")
+    typer.echo(f"written to {written.path} ({size_text(written.bytes / 1e6)})")
     typer.echo(
         f"largest difference from the student: {written.difference:.2g} of the output's scale, {written.tolerance:g} "
         f"allowed; compared on batches of {sizes}{only}"

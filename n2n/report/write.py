@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from n2n.evaluate.base import Status
+from n2n.networks.units import latency_text, mac_text, millions
 from n2n.report.plots import plot_front, plot_reward
-from n2n.report.tables import HEADER, figures_table, latency_text, mac_text, markdown, millions
+from n2n.report.tables import HEADER, figures_table, markdown
 from n2n.search.files import read_json, write_text
 from n2n.search.front import front
 from n2n.search.store import Record, first_judgements, read_records

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from n2n.networks.units import size_text
 from search_spaces.base import LayerChange
 
 COMPARED: tuple[tuple[str, str, Callable[[float], str]], ...] = (
@@ -12,7 +13,7 @@ COMPARED: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("validation_accuracy", "validation accuracy", lambda value: f"{value:.2%}"),
     ("parameters", "parameters", lambda value: f"{value:,.0f}"),
     ("macs", "MACs of one example", lambda value: f"{value:,.0f}"),
-    ("size_mb", "size (parameters and buffers)", lambda value: f"{value:.4g} MB"),
+    ("size_mb", "size (parameters and buffers)", size_text),
     ("latency_ms", "latency of one example (median)", lambda value: f"{value:.3f} ms"),
     ("latency_iqr_ms", "its interquartile range", lambda value: f"{value:.3f} ms"),
 )

@@ -17,6 +17,7 @@ from n2n.distill.recipe import full_recipe
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, evaluation_seed
 from n2n.networks import Timings
+from n2n.networks.units import compression_text, millions
 from n2n.reward import Budget
 from n2n.search.artefacts import TeacherName, save_student
 from n2n.search.errors import WriteError
@@ -223,8 +224,8 @@ class _One:
             violations=tuple(budget.violations(measured)),
         )
         self._save(out / result.folder, student, architecture, result, fitted, seed)
-        size = f"{figures.parameters / 1e6:.4g} M parameters"
-        display.note(f"student {self.rank}: test accuracy {figures.test_accuracy:.2%}, {size}")
+        size = millions(figures.parameters)
+        display.note(f"student {self.rank}: test accuracy {figures.test_accuracy:.2%}, {size} parameters")
         return result, fitted
 
     def _distilled(self, student: nn.Module, seed: int, display: Display) -> FitResult:
@@ -276,7 +277,7 @@ class _One:
             teacher_name=finish.teacher_name,
             figures={
                 **result.figures.to_json(),
-                "compression": f"{finish.teacher.parameters / max(1, result.figures.parameters):.1f}x",
+                "compression": compression_text(finish.teacher.parameters, result.figures.parameters),
                 "data": finish.data.name,
                 "distillation_steps": result.steps,
                 "distillation_note": fitted.reason,

@@ -159,7 +159,10 @@ def test_evaluate_measures_a_student_as_the_library_does(n2n: Run, said: Said, r
 def test_evaluate_measures_a_teacher_folder_too(n2n: Run, said: Said, teacher: Path) -> None:
     record = said(n2n("evaluate", teacher, "--json"))
     assert record["test_accuracy"] == pytest.approx(json.loads((teacher / "teacher.json").read_text())["test_accuracy"])
-    assert "test accuracy" in n2n("evaluate", teacher).stdout
+    words = n2n("evaluate", teacher).stdout
+    assert "test accuracy" in words
+    assert re.search(r"parameters +3,466 \(0\.0139 MB\)", words), words
+    assert re.search(r"MACs +3,392 for one image", words), "64 x 32 + 32 x 32 + 32 x 10"
 
 
 def test_distill_writes_a_new_student(n2n: Run, teacher: Path, run: Path, tmp_path: Path) -> None:
