@@ -18,6 +18,7 @@ from n2n.job import SearchResult
 from n2n.main_job import search as find_students
 from n2n.report.tables import HEADER, aligned, figures_table
 from n2n.search.files import read_json
+from n2n.search.options import BUDGETS
 from n2n.search.teachers import TeacherCard, save_teacher
 
 DEFAULT_NETWORK, DEFAULT_ARGUMENTS = "resnet20", {"width": 8}
@@ -129,8 +130,7 @@ def search(settings: SearchSettings, *, quiet: bool = False) -> Outcome:
 def arguments(settings: SearchSettings) -> dict[str, Any]:
     """The settings that are arguments of `n2n.search` under the same name."""
     kept = {name: value for name, value in settings if name not in AT_THE_DOOR}
-    budgets = ("max_params", "max_macs", "max_latency_ms", "max_size_mb")
-    return {**kept, **{name: number(getattr(settings, name)) for name in budgets}}
+    return {**kept, **{name: number(getattr(settings, name)) for name in BUDGETS}}
 
 
 def number(budget: int | float | str | None) -> int | float | str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 
 import torch
@@ -10,16 +9,12 @@ from torch import Tensor, nn
 
 from n2n.data.base import TrainingData
 from n2n.distill.teacher import Teacher
-from n2n.networks import Timings, build_teacher, size_mb
-from n2n.reward import Budget, parse_budget
+from n2n.networks import build_teacher
 from n2n.search.artefacts import TeacherName
 from n2n.search.errors import ChanceLevelWarning, SearchError
-from n2n.search.options import BudgetValue, SearchOptions
+from n2n.search.options import SearchOptions
 from n2n.search.spaces import Reach
 from search_spaces.base import SpaceError
-
-TEACHER = "teacher"
-"""What the teacher is known by among latencies."""
 
 
 def check_network(network: nn.Module, example_inputs: Tensor, training: TrainingData) -> None:
@@ -96,51 +91,18 @@ def check_teacher_name(name: TeacherName | None, network: nn.Module) -> None:
             )
 
 
-def budget_of(options: SearchOptions, teacher: Teacher, timings: Timings) -> Budget:
-    """The budgets as numbers; the teacher is timed where a share of its latency is asked for.
+def check_students(within: Reach, teacher: Teacher, options: SearchOptions) -> list[nn.Module]:
+    """Builds the smallest students, on the device, as the search will build all.
 
     Raises:
-        SearchError: one that cannot be read, or is not above 0.
-    """
-    share_of_latency = isinstance(options.max_latency_ms, str) and options.max_latency_ms.strip().endswith("%")
-    teacher_ms = timings.of(TEACHER, teacher.network).median_ms if share_of_latency else math.inf
-    return Budget(
-        max_parameters=_amount("max_params", options.max_params, teacher.parameters),
-        max_macs=_amount("max_macs", options.max_macs, teacher.macs),
-        max_latency_ms=_amount("max_latency_ms", options.max_latency_ms, teacher_ms, counts=False),
-        max_size_mb=_amount("max_size_mb", options.max_size_mb, size_mb(teacher.network), counts=False),
-    )
-
-
-def _amount(name: str, value: BudgetValue | None, teacher_value: float, *, counts: bool = True) -> float | None:
-    try:
-        return parse_budget(value, teacher_value, counts=counts)
-    except ValueError as error:
-        raise SearchError(f"{name}: {error}") from error
-
-
-def check_students(
-    within: Reach, teacher: Teacher, options: SearchOptions, allowed_ms: float | None, timings: Timings
-) -> None:
-    """Builds the smallest students as the search will build all; where latency is bounded, they are timed.
-
-    Raises:
-        SearchError: a student cannot be built as asked, or the quickest is too slow: the feasible range is named.
+        SearchError: a student cannot be built as asked.
     """
     try:
-        students = [
-            space.build(one, inherit=options.inherit, importance=options.importance, seed=options.seed)
+        return [
+            space.build(one, inherit=options.inherit, importance=options.importance, seed=options.seed).to(
+                options.device
+            )
             for space, one in within.students
         ]
     except SpaceError as error:
         raise SearchError(f"students of {teacher.name} cannot be built: {error}") from error
-    if allowed_ms is None:
-        return
-    pairs = zip(within.students, students, strict=True)
-    quickest = min(timings.of(one.fingerprint, built.to(options.device)).median_ms for (_, one), built in pairs)
-    if allowed_ms < quickest:
-        raise SearchError(
-            f"max_latency_ms={allowed_ms:.3g} is impossible: the smallest student of these stages takes "
-            f"{quickest:.3g} ms; ask for {quickest:.3g} to {timings.of(TEACHER, teacher.network).median_ms:.3g} ms "
-            "(the teacher's), or allow more to change"
-        )
