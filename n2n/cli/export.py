@@ -15,6 +15,7 @@ from n2n.cli.networks import own_network
 from n2n.networks import build_teacher
 from n2n.networks.units import size_text
 from n2n.search.artefacts import ARCHITECTURE
+from n2n.search.errors import TakenError
 from n2n.search.export import FORMATS, Exported, export_student
 from n2n.search.teachers import read_card
 
@@ -53,14 +54,17 @@ def export(student: Path, settings: ExportSettings) -> Outcome:
         raise ConfigError(
             f"{student} is no student folder (it would hold {ARCHITECTURE}); students of a run are in RUN/students/"
         )
-    written = export_student(
-        student,
-        settings.format,
-        settings.out,
-        network=_structure(settings),
-        static_batch=settings.static_batch,
-        force=settings.force,
-    )
+    try:
+        written = export_student(
+            student,
+            settings.format,
+            settings.out,
+            network=_structure(settings),
+            static_batch=settings.static_batch,
+            force=settings.force,
+        )
+    except TakenError as error:
+        raise ConfigError(error.words("--out", "--force")) from None
     return Outcome({"student": str(student), **written.to_json()}, lambda: show(written))
 
 

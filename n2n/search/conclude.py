@@ -286,6 +286,8 @@ class _One:
             layers=self.space.changes(architecture),
             teacher_figures=None if self.teacher is None else self.teacher.to_json(),
             made_by={
+                "teacher": finish.teacher.name,
+                "teacher_fingerprint": finish.teacher.fingerprint,
                 "seed": options.seed,
                 "student_seed": seed,
                 "stage": self.space.name,
