@@ -93,6 +93,8 @@ def distill(folder: Path, settings: DistillSettings) -> Outcome:
         layers=card.layers,
         teacher_figures=of_teacher.to_json(),
         made_by={
+            "teacher": type(base.network).__name__ if base.teacher_name is None else base.name,
+            "teacher_fingerprint": teacher.fingerprint,
             "seed": settings.seed,
             "recipe": asdict(full_recipe(epochs=settings.epochs, objective=settings.objective)),
             "distilled_from": {"folder": str(folder), **card.made_by},

@@ -11,7 +11,7 @@ from torch import nn
 from n2n.cli import options
 from n2n.cli.config import ConfigError, EvaluateSettings
 from n2n.cli.door import Outcome, run
-from n2n.cli.networks import chosen, load_data, note_other_data, origin_of
+from n2n.cli.networks import check_network_given, chosen, load_data, note_other_data, origin_of
 from n2n.data import Data, example_inputs
 from n2n.networks.units import latency_text, mac_text, millions, size_text
 from n2n.search import teachers
@@ -69,7 +69,9 @@ def _load(folder: Path, settings: EvaluateSettings) -> tuple[nn.Module, Data]:
     origin = origin_of(folder, settings)
     base = chosen(settings, made_with=origin)
     data = load_data(settings, made_with=origin)[0] if base is None else base.data
-    student = load_student(folder, None if base is None else base.network)
+    network = None if base is None else base.network
+    check_network_given(folder, network)
+    student = load_student(folder, network)
     return check_fit(student, folder, data).to(settings.device), data
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from n2n.cli import options
 from n2n.cli.config import ConfigError, ExportSettings
 from n2n.cli.door import Outcome, run
-from n2n.cli.networks import own_network
+from n2n.cli.networks import check_network_given, own_network
 from n2n.networks import build_teacher
 from n2n.networks.units import size_text
 from n2n.search.artefacts import ARCHITECTURE
@@ -54,12 +54,14 @@ def export(student: Path, settings: ExportSettings) -> Outcome:
         raise ConfigError(
             f"{student} is no student folder (it would hold {ARCHITECTURE}); students of a run are in RUN/students/"
         )
+    network = _structure(settings)
+    check_network_given(student, network)
     try:
         written = export_student(
             student,
             settings.format,
             settings.out,
-            network=_structure(settings),
+            network=network,
             static_batch=settings.static_batch,
             force=settings.force,
         )

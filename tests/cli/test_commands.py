@@ -294,6 +294,33 @@ def test_report_is_written_again_from_the_folder(n2n: Run, said: Said, run: Path
     assert "| network |" in (copied / "report.md").read_text()
 
 
+@pytest.mark.parametrize("damage", ["{}", "[]", '{"seed": 0, "ag'])
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("config.json", ("report", "")),
+        ("result.json", ("report", "")),
+        ("environment.json", ("report", "")),
+        ("policies/shrinkage/policy.json", ("policy", "show", "")),
+        ("students/1/card.json", ("evaluate", "students/1")),
+        ("students/1/card.json", ("export", "students/1")),
+        ("students/1/architecture.json", ("evaluate", "students/1")),
+        ("teacher/teacher.json", ("evaluate", "teacher")),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named_with_what_to_do(
+    n2n: Run, run: Path, teacher: Path, tmp_path: Path, name: str, command: tuple[str, ...], damage: str
+) -> None:
+    shutil.copytree(run, tmp_path / "r")
+    shutil.copytree(teacher, tmp_path / "r" / "teacher")
+    assert (tmp_path / "r" / name).is_file()
+    (tmp_path / "r" / name).write_text(damage)
+    result = n2n(*command[:-1], tmp_path / "r" / command[-1])
+    assert result.exit_code == 2
+    assert name in result.stderr
+    assert "restore it or run again" in result.stderr
+
+
 def test_policy_show_names_what_the_policy_was_trained_on(n2n: Run, said: Said, run: Path) -> None:
     policies = said(n2n("policy", "show", run, "--json"))["policies"]
     assert policies["shrinkage"]["agent"] == "reinforce"

@@ -74,16 +74,17 @@ def _output(subject: Subject) -> Any:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keeps what the exporter says of its own progress and of its own dependencies from the user."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    levels = {logger: logger.level for logger in map(logging.getLogger, ("torch.onnx", "onnx_ir"))}
+    for logger in levels:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             # torch.onnx copies programs, and copyreg makes what torch.utils._pytree deprecates.
             warnings.filterwarnings("ignore", message=r".*LeafSpec\)?` is deprecated", category=FutureWarning)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 def _runner(subject: Subject, path: Path) -> RunFn:
