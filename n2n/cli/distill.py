@@ -33,7 +33,7 @@ def command(
     data: options.Data = None,
     data_dir: options.DataDir = None,
     epochs: Annotated[float | None, typer.Option("--epochs", help="Passes over the train split. [default: 3]")] = None,
-    objective: Annotated[str | None, typer.Option("--objective", help="kd, logit_mse or ce. [default: kd]")] = None,
+    objective: options.Objective = None,
     out: options.Out = None,
     force: options.Force = None,
     seed: options.Seed = None,
