@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -50,13 +51,37 @@ def check_network(network: nn.Module, example_inputs: Tensor, training: Training
     if not isinstance(logits, Tensor):
         raise SearchError(
             f"the teacher's output is {found}, expected a tensor of logits {wanted}; wrap it in a module whose forward "
-            "returns the logits alone, e.g. network(x).logits or network(x)['logits']"
+            f"returns the logits alone, and give Logits(network):\n\n{_wrapper(logits, wanted)}"
         )
     if found != wanted:
         raise SearchError(
             f"the teacher's output is {found}, expected logits {wanted} for the {training.classes} classes of "
             f"{training.name}; use the data it was trained on, or a teacher with {training.classes} outputs"
         )
+
+
+def _wrapper(output: object, wanted: tuple[int, int]) -> str:
+    """Code to paste: a module that takes the logits, of shape `wanted` [B, K], out of an output; indented by four."""
+    return "\n".join(
+        (
+            "    class Logits(torch.nn.Module):",
+            "        def __init__(self, network): super().__init__(); self.network = network",
+            f"        def forward(self, x): return self.network(x){_way_to(output, wanted)}",
+        )
+    )
+
+
+def _way_to(output: object, wanted: tuple[int, int]) -> str:
+    """What to write behind an output for its logits; an attribute by that name where no tensor has their shape."""
+    if isinstance(output, Mapping):
+        entries: list[tuple[str, object]] = [(f"[{key!r}]", value) for key, value in output.items()]
+    elif isinstance(output, tuple | list):
+        entries = [(f"[{index}]", value) for index, value in enumerate(output)]
+    else:
+        entries = [(f".{name}", value) for name, value in vars(output).items()] if hasattr(output, "__dict__") else []
+    fitting = [way for way, value in entries if isinstance(value, Tensor) and tuple(value.shape) == wanted]
+    named = [way for way in fitting if "logits" in way]
+    return (named or fitting or [".logits"])[0]
 
 
 def warn_of_chance(teacher: Teacher) -> None:

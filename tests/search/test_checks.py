@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -257,14 +261,51 @@ def test_what_cannot_shrink_any_further_is_in_reach_too() -> None:
     assert reach(spaces, ("removal", "shrinkage"), Budget(max_parameters=30)).cost.parameters == 2 + 20
 
 
-def test_an_output_that_is_no_tensor_is_refused_with_the_way_out(example: Tensor, digits: Data) -> None:
+@dataclass
+class Output:
+    """As models of other libraries return it."""
+
+    hidden: Tensor
+    logits: Tensor
+
+
+OUTPUTS: dict[str, Callable[[Tensor], Any]] = {
+    ".logits": lambda logits: Output(logits.relu(), logits),
+    "['logits']": lambda logits: {"aux": logits.relu(), "logits": logits},
+    "['scores']": lambda logits: {"loss": logits.sum(), "scores": logits},
+    "[1]": lambda logits: (logits.sum(), logits),
+}
+
+
+@pytest.mark.parametrize("way", OUTPUTS)
+def test_an_output_that_is_no_tensor_is_refused_with_code_that_mends_it(
+    way: str, example: Tensor, digits: Data
+) -> None:
     class Wrapped(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.fc = nn.Linear(64, 10)
 
-        def forward(self, x: Tensor) -> dict[str, Tensor]:
-            return {"logits": self.fc(x.flatten(1))}
+        def forward(self, x: Tensor) -> Any:
+            return OUTPUTS[way](self.fc(x.flatten(1)))
 
-    with pytest.raises(SearchError, match=r"output is dict.*wrap it in a module whose forward returns the logits"):
-        check_network(Wrapped(), example, digits.training)
+    network = Wrapped()
+    with pytest.raises(SearchError, match=r"wrap it in a module whose forward returns the logits") as caught:
+        check_network(network, example, digits.training)
+    code = textwrap.dedent(str(caught.value).partition("\n\n")[2])
+    assert len(code.splitlines()) == 3
+    assert f"self.network(x){way}" in code
+    found: dict[str, Any] = {"torch": torch}
+    exec(code, found)
+    mended = found["Logits"](network)
+    check_network(mended, example, digits.training)
+    assert torch.equal(mended(example), network.fc(example.flatten(1)))
+
+
+def test_an_output_of_unknown_kind_is_refused_with_a_guess(example: Tensor, digits: Data) -> None:
+    class Silent(nn.Module):
+        def forward(self, x: Tensor) -> None:
+            return None
+
+    with pytest.raises(SearchError, match=r"(?s)output is NoneType.*self.network\(x\).logits"):
+        check_network(Silent(), example, digits.training)
