@@ -25,24 +25,25 @@ from n2n.evaluate.base import Evaluate, Evaluation
 from n2n.evaluate.cached import cached
 from n2n.evaluate.distillation import distillation
 from n2n.evaluate.ray_pool import ray_pool
-from n2n.networks import Timings, size_mb
+from n2n.networks import Timings
 from n2n.policies import Policy, PolicyError, PolicyMeta, save_policy
 from n2n.report import write_report
 from n2n.reward import Budget, Reward, make_reward
 from n2n.search.artefacts import TeacherName
-from n2n.search.checks import TEACHER, budget_of, check_network, check_students, check_teacher_name, warn_of_chance
+from n2n.search.budgets import TEACHER, budget_of, check_budget, idle_notes, least_costs, teacher_costs
+from n2n.search.checks import check_network, check_students, check_teacher_name, warn_of_chance
 from n2n.search.conclude import Finish, Persistence, StudentResult, conclude, write_front
 from n2n.search.environment import environment
 from n2n.search.files import write_json
 from n2n.search.finish import Figures, choose
 from n2n.search.options import SearchOptions
 from n2n.search.progress import Display
-from n2n.search.spaces import TeacherSpaces, check_budget, gradients, reach
+from n2n.search.spaces import TeacherSpaces, gradients, reach
 from n2n.search.stage import StageResult
 from n2n.search.store import first_judgements
 from n2n.search.summary import config_json, remarks, result_json
 from n2n.search.two_stage import Found, Rewards, two_stage
-from search_spaces.base import FEATURES, Cost, SearchSpace, SpaceError
+from search_spaces.base import FEATURES, SearchSpace, SpaceError
 
 KEEP_BIAS = 2.2
 """The removal policy starts by keeping nine layers of ten: without half of its layers no teacher is worth a try."""
@@ -81,12 +82,13 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class Job:
-    """A search that passed its checks."""
+    """A search that passed its checks; `notes` say what of its budget has no effect."""
 
     finish: Finish
     spaces: TeacherSpaces
     budget: Budget
     policies: Mapping[str, Policy]
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def prepare(
@@ -111,10 +113,10 @@ class Job:
         budget = budget_of(options, teacher, timings)
         spaces = TeacherSpaces(network, example, options, gradients(teacher, data.training, options))
         within = reach(spaces, options.stages, budget)
-        whole = Cost(teacher.parameters, teacher.macs, round(size_mb(teacher.network) * 1e6))
-        check_budget(budget, within.cost, whole)
-        check_students(within, teacher, options, budget.max_latency_ms, timings)
-        job = cls(Finish(teacher, data, example, options, timings, teacher_name, deadline), spaces, budget, policies)
+        students, whole = check_students(within, teacher, options), teacher_costs(teacher, budget, timings)
+        check_budget(budget, least_costs(within, students, budget, timings), whole)
+        finish = Finish(teacher, data, example, options, timings, teacher_name, deadline)
+        job = cls(finish, spaces, budget, policies, idle_notes(budget, whole))
         for stage, policy in policies.items():
             job._check_policy(stage, policy)
         return job
@@ -150,6 +152,8 @@ class Job:
         options = self.finish.options
         write_json(out / "config.json", config_json(self.finish, self.policies))
         write_json(out / "environment.json", environment(options.seed, options.device))
+        for note in self.notes:
+            shown.note(note)
         return two_stage(
             self.spaces,
             options,
@@ -236,7 +240,7 @@ class Job:
             measuring=measuring,
             interrupted=late,
         )
-        done.notes[:0] = remarks(choices, judged, finish, done.students)
+        done.notes[:0] = [*self.notes, *remarks(choices, judged, finish, done.students, self.budget, teacher)]
         result = SearchResult(
             out=out,
             front=front,

@@ -129,13 +129,16 @@ def parse_budget(value: str | float | None, teacher_value: float, *, counts: boo
     `counts` says that the quantity is counted, so that 0.5 of it makes no sense.
 
     Raises:
-        ValueError: not readable, not above 0, or a bare fraction of what is counted, which might mean a share.
+        ValueError: not readable, not above 0, a share above 100%, or a bare fraction of what is counted, which might
+            mean a share.
     """
     if value is None:
         return None
     limit = _number(value, teacher_value)
     if not (math.isfinite(limit) and limit > 0):
         raise ValueError(f"a budget must be above 0 and finite; got {value!r}")
+    if str(value).strip().endswith("%") and _number(value, 1.0) > 1:
+        raise ValueError(f"budget {str(value).strip()!r} is more than the teacher has; give a share of at most 100%")
     if counts and limit < 1 and not str(value).strip().endswith("%"):
         raise ValueError(f"budget {value!r} is below 1; for a share of the teacher write '{limit * 100:g}%'")
     return limit

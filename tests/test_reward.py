@@ -103,6 +103,8 @@ def test_no_budget_stays_none():
         ("nan", "above 0"),
         ("inf", "above 0"),
         (0.2, r"for a share of the teacher write '20%'"),
+        ("120%", r"'120%' is more than the teacher has; give a share of at most 100%"),
+        (" 100.1% ", "more than the teacher has"),
     ],
 )
 def test_unreadable_budgets_are_refused(value, message):

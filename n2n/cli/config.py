@@ -64,6 +64,7 @@ Device = Annotated[str, AfterValidator(_device)]
 Budget = int | float | str
 """An absolute number (20000), or a share of the teacher ("20%")."""
 Precision = Literal["auto", "fp32", "bf16"]
+Objective = Annotated[str, AfterValidator(lambda name: known(name, OBJECTIVES, "objective"))]
 
 
 class Settings(BaseModel):
@@ -91,6 +92,18 @@ class NetworkSettings(DataSettings):
     weights: Path | None = None
 
 
+class SpaceSettings(Settings):
+    """What may change in a network; the meaning of each is that of the argument of `n2n.search` with the same name."""
+
+    removal: bool = True
+    shrinkage: bool = True
+    granularity: Literal["layer", "block"] = "layer"
+    factors: tuple[float, ...] | None = None
+    round_to: Annotated[int, Field(gt=0)] = 1
+    kernels: bool = False
+    ignored_layers: tuple[str, ...] = ()
+
+
 class TrainTeacherSettings(DataSettings):
     """`n2n train-teacher`."""
 
@@ -104,7 +117,7 @@ class TrainTeacherSettings(DataSettings):
     force: bool = False
 
 
-class SearchSettings(NetworkSettings):
+class SearchSettings(NetworkSettings, SpaceSettings):
     """`n2n search`; the meaning of each is that of the argument of `n2n.search` with the same name."""
 
     out: Path | None = None
@@ -116,39 +129,25 @@ class SearchSettings(NetworkSettings):
     evaluations: Annotated[int, Field(gt=0)] = 60
     seconds: Annotated[float, Field(gt=0)] | None = None
     agent: Annotated[str, AfterValidator(lambda name: known(name, AGENTS, "agent"))] = "reinforce"
-    removal: bool = True
-    shrinkage: bool = True
-    granularity: Literal["layer", "block"] = "layer"
-    factors: tuple[float, ...] | None = None
-    round_to: Annotated[int, Field(gt=0)] = 1
-    kernels: bool = False
     rollouts: Annotated[int, Field(gt=0)] = 5
-    steps: Annotated[int, Field(gt=0)] = 100
-    objective: Annotated[str, AfterValidator(lambda name: known(name, OBJECTIVES, "objective"))] = "kd"
+    steps: Annotated[int, Field(ge=0)] = 100
+    objective: Objective = "kd"
     final_epochs: Annotated[float, Field(gt=0)] | None = None
     finalists: Annotated[int, Field(gt=0)] = 2
     importance: Literal["l1", "l2", "bn_scale", "taylor", "random"] = "l1"
-    inherit: bool = True
+    start: Literal["inherited", "refit", "fresh"] = "inherited"
     policy: Path | None = None
-    ignored_layers: tuple[str, ...] = ()
     precision: Precision = "auto"
     workers: Annotated[int, Field(ge=0)] = 0
 
 
-class InspectSettings(DataSettings):
+class InspectSettings(DataSettings, SpaceSettings):
     """`n2n inspect NETWORK`; the meaning of each is that of the argument of `n2n.inspect` with the same name."""
 
     network: str
     network_args: dict[str, Any] = Field(default_factory=dict)
     weights: Path | None = None
     input_shape: Shape | None = None
-    removal: bool = True
-    shrinkage: bool = True
-    granularity: Literal["layer", "block"] = "layer"
-    factors: tuple[float, ...] | None = None
-    round_to: Annotated[int, Field(gt=0)] = 1
-    kernels: bool = False
-    ignored_layers: tuple[str, ...] = ()
     latency: bool = True
 
 
@@ -158,7 +157,7 @@ class DistillSettings(NetworkSettings):
     out: Path | None = None
     force: bool = False
     epochs: Annotated[float, Field(gt=0)] = 3.0
-    objective: Annotated[str, AfterValidator(lambda name: known(name, OBJECTIVES, "objective"))] = "kd"
+    objective: Objective = "kd"
     precision: Precision = "auto"
 
 

@@ -16,6 +16,7 @@ from n2n.cli.networks import Chosen, chosen, origin_of, rest_of_command, trained
 from n2n.data import example_inputs
 from n2n.distill.recipe import full_recipe
 from n2n.distill.teacher import Teacher
+from n2n.networks.units import compression_text
 from n2n.search.artefacts import ARCHITECTURE, load_student, read_student_card, save_student
 from n2n.search.checks import check_network
 from n2n.search.finish import Figures, distill_student, measure
@@ -32,7 +33,7 @@ def command(
     data: options.Data = None,
     data_dir: options.DataDir = None,
     epochs: Annotated[float | None, typer.Option("--epochs", help="Passes over the train split. [default: 3]")] = None,
-    objective: Annotated[str | None, typer.Option("--objective", help="kd, logit_mse or ce. [default: kd]")] = None,
+    objective: options.Objective = None,
     out: options.Out = None,
     force: options.Force = None,
     seed: options.Seed = None,
@@ -92,6 +93,8 @@ def distill(folder: Path, settings: DistillSettings) -> Outcome:
         layers=card.layers,
         teacher_figures=of_teacher.to_json(),
         made_by={
+            "teacher": type(base.network).__name__ if base.teacher_name is None else base.name,
+            "teacher_fingerprint": teacher.fingerprint,
             "seed": settings.seed,
             "recipe": asdict(full_recipe(epochs=settings.epochs, objective=settings.objective)),
             "distilled_from": {"folder": str(folder), **card.made_by},
@@ -102,8 +105,9 @@ def distill(folder: Path, settings: DistillSettings) -> Outcome:
 
 def show(out: Path, base: Chosen, teacher: Teacher, figures: Figures) -> None:
     """The outcome in words."""
+    times = compression_text(teacher.parameters, figures.parameters)
     typer.echo(
         f"student on {base.data.name}: {figures.test_accuracy:.2%} on test, {figures.validation_accuracy:.2%} on "
-        f"validation (teacher {teacher.accuracy:.2%}), {teacher.parameters / figures.parameters:.1f}x fewer parameters"
+        f"validation (teacher {teacher.accuracy:.2%}), {times} fewer parameters"
     )
     typer.echo(f"written to {out}; measure it again: n2n evaluate {out}{rest_of_command(base)}")

@@ -51,9 +51,15 @@ def _guarded(command: Callable[[], Outcome]) -> Outcome:
     try:
         return command()
     except REFUSALS as error:
-        return _refusal(" ".join(str(error).split()), BAD_INPUT)
+        return _refusal(_plain(str(error)), BAD_INPUT)
     except KeyboardInterrupt:
         return _refusal("interrupted before there was a result; what was written earlier is whole", INTERRUPTED)
+
+
+def _plain(message: str) -> str:
+    """A message as one line, and code to paste behind it as it is: what follows an empty line and stands indented."""
+    text, blank, code = message.partition("\n\n    ")
+    return " ".join(text.split()) + (f"\n\n    {code.rstrip()}\n" if blank else "")
 
 
 def _refusal(message: str, code: int) -> Outcome:

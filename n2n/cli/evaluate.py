@@ -11,8 +11,9 @@ from torch import nn
 from n2n.cli import options
 from n2n.cli.config import ConfigError, EvaluateSettings
 from n2n.cli.door import Outcome, run
-from n2n.cli.networks import chosen, load_data, note_other_data, origin_of
+from n2n.cli.networks import check_network_given, chosen, load_data, note_other_data, origin_of
 from n2n.data import Data, example_inputs
+from n2n.networks.units import latency_text, mac_text, millions, size_text
 from n2n.search import teachers
 from n2n.search.artefacts import ARCHITECTURE, load_student, read_student_card
 from n2n.search.checks import check_network
@@ -68,7 +69,9 @@ def _load(folder: Path, settings: EvaluateSettings) -> tuple[nn.Module, Data]:
     origin = origin_of(folder, settings)
     base = chosen(settings, made_with=origin)
     data = load_data(settings, made_with=origin)[0] if base is None else base.data
-    student = load_student(folder, None if base is None else base.network)
+    network = None if base is None else base.network
+    check_network_given(folder, network)
+    student = load_student(folder, network)
     return check_fit(student, folder, data).to(settings.device), data
 
 
@@ -94,9 +97,9 @@ def show(folder: Path, data: Data, figures: Figures) -> None:
     typer.echo(f"{folder} on {data.name}")
     typer.echo(f"  test accuracy        {figures.test_accuracy:.2%} of {len(data.test)} images")
     typer.echo(f"  validation accuracy  {figures.validation_accuracy:.2%} of {len(data.validation)} images")
-    typer.echo(f"  parameters           {figures.parameters / 1e6:.4f} M ({figures.size_mb:.2f} MB)")
-    typer.echo(f"  MACs                 {figures.macs / 1e6:.3f} M for one image")
+    typer.echo(f"  parameters           {millions(figures.parameters)} ({size_text(figures.size_mb)})")
+    typer.echo(f"  MACs                 {mac_text(figures.macs)} for one image")
     typer.echo(
-        f"  latency              {figures.latency_ms:.2f} ms (IQR {figures.latency_iqr_ms:.2f}) for one image, "
+        f"  latency (IQR)        {latency_text(figures.latency_ms, figures.latency_iqr_ms)} for one image, "
         f"{figures.threads} thread(s)"
     )

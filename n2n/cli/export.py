@@ -11,9 +11,11 @@ from torch import nn
 from n2n.cli import options
 from n2n.cli.config import ConfigError, ExportSettings
 from n2n.cli.door import Outcome, run
-from n2n.cli.networks import own_network
+from n2n.cli.networks import check_network_given, own_network
 from n2n.networks import build_teacher
+from n2n.networks.units import size_text
 from n2n.search.artefacts import ARCHITECTURE
+from n2n.search.errors import TakenError
 from n2n.search.export import FORMATS, Exported, export_student
 from n2n.search.teachers import read_card
 
@@ -52,14 +54,19 @@ def export(student: Path, settings: ExportSettings) -> Outcome:
         raise ConfigError(
             f"{student} is no student folder (it would hold {ARCHITECTURE}); students of a run are in RUN/students/"
         )
-    written = export_student(
-        student,
-        settings.format,
-        settings.out,
-        network=_structure(settings),
-        static_batch=settings.static_batch,
-        force=settings.force,
-    )
+    network = _structure(settings)
+    check_network_given(student, network)
+    try:
+        written = export_student(
+            student,
+            settings.format,
+            settings.out,
+            network=network,
+            static_batch=settings.static_batch,
+            force=settings.force,
+        )
+    except TakenError as error:
+        raise ConfigError(error.words("--out", "--force")) from None
     return Outcome({"student": str(student), **written.to_json()}, lambda: show(written))
 
 
@@ -67,7 +74,7 @@ def show(written: Exported) -> None:
     """What was written, in words."""
     sizes = ", ".join(str(size) for size in written.batches)
     only = "" if written.dynamic else " (no other batch size works)"
-    typer.echo(f"written to {written.path} ({written.bytes / 1e6:.2f} MB)")
+    typer.echo(f"written to {written.path} ({size_text(written.bytes / 1e6)})")
     typer.echo(
         f"largest difference from the student: {written.difference:.2g} of the output's scale, {written.tolerance:g} "
         f"allowed; compared on batches of {sizes}{only}"

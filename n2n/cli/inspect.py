@@ -41,23 +41,13 @@ def command(
     input_shape: Annotated[
         str | None, typer.Option("--input-shape", help="Shape of a batch instead of --data, such as 1,3,32,32.")
     ] = None,
-    removal: Annotated[bool | None, typer.Option("--removal/--no-removal", help="Whether layers are removed.")] = None,
-    shrinkage: Annotated[
-        bool | None, typer.Option("--shrinkage/--no-shrinkage", help="Whether layers are narrowed.")
-    ] = None,
-    granularity: Annotated[
-        str | None, typer.Option("--granularity", help="What one removal speaks of: layer or block.")
-    ] = None,
-    factors: Annotated[
-        list[float] | None, typer.Option("--factor", help="A width factor of shrinkage; repeat, ascending to 1.0.")
-    ] = None,
-    round_to: Annotated[int | None, typer.Option("--round-to", help="Widths are multiples of this.")] = None,
-    kernels: Annotated[
-        bool | None, typer.Option("--kernels/--no-kernels", help="Whether kernels shrink too. [default: no-kernels]")
-    ] = None,
-    ignored_layers: Annotated[
-        list[str] | None, typer.Option("--ignored-layer", help="A layer to leave as it is; may be repeated.")
-    ] = None,
+    removal: options.Removal = None,
+    shrinkage: options.Shrinkage = None,
+    granularity: options.Granularity = None,
+    factors: options.Factors = None,
+    round_to: options.RoundTo = None,
+    kernels: options.Kernels = None,
+    ignored_layers: options.IgnoredLayers = None,
     latency: Annotated[
         bool | None, typer.Option("--latency/--no-latency", help="Whether teacher and smallest students are timed.")
     ] = None,

@@ -74,6 +74,22 @@ def origin_of(folder: Path, settings: NetworkSettings) -> Origin | None:
     return Origin(made.source, seed, VALIDATION if made.validation is None else made.validation)
 
 
+def check_network_given(folder: Path, network: nn.Module | None) -> None:
+    """Refuses a student of the user's own network without that network.
+
+    Raises:
+        ConfigError: it needs one.
+        ArtefactError: the card is missing or damaged.
+    """
+    card = read_student_card(folder)
+    if network is None and card.teacher is None:
+        known_as = f" ({card.made_by['teacher']})" if "teacher" in card.made_by else ""
+        raise ConfigError(
+            f"{folder} was cut from a network of your own{known_as}: say --network module:function, which returns it; "
+            "its weights do not matter"
+        )
+
+
 def note_other_data(folder: Path, data: Data, fingerprint: str) -> None:
     """Says so where `data` are not those of the folder, whose fingerprint is given ("" where it is not known)."""
     risk = "validation may hold images that it was trained on"

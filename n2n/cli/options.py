@@ -30,6 +30,21 @@ NetworkArg = Annotated[
 ]
 Weights = Annotated[Path | None, typer.Option("--weights", help="safetensors file with the weights of --network.")]
 
+Objective = Annotated[str | None, typer.Option("--objective", help="kd, logit_mse or ce. [default: kd]")]
+Removal = Annotated[bool | None, typer.Option("--removal/--no-removal", help="Whether layers are removed.")]
+Shrinkage = Annotated[bool | None, typer.Option("--shrinkage/--no-shrinkage", help="Whether layers are narrowed.")]
+Granularity = Annotated[str | None, typer.Option("--granularity", help="What one removal speaks of: layer or block.")]
+Factors = Annotated[
+    list[float] | None, typer.Option("--factor", help="A width factor of shrinkage; repeat, ascending to 1.0.")
+]
+RoundTo = Annotated[int | None, typer.Option("--round-to", help="Widths are multiples of this.")]
+Kernels = Annotated[
+    bool | None, typer.Option("--kernels/--no-kernels", help="Whether kernels shrink too. [default: no-kernels]")
+]
+IgnoredLayers = Annotated[
+    list[str] | None, typer.Option("--ignored-layer", help="A layer to leave as it is; may be repeated.")
+]
+
 
 def read(model: type[Settings], context: typer.Context, *, positional: tuple[str, ...] = ()) -> Any:
     """The validated settings of a command: its flags that were given, over its --config file, over the defaults."""

@@ -18,6 +18,7 @@ from n2n.job import SearchResult
 from n2n.main_job import search as find_students
 from n2n.report.tables import HEADER, aligned, figures_table
 from n2n.search.files import read_json
+from n2n.search.options import BUDGETS
 from n2n.search.teachers import TeacherCard, save_teacher
 
 DEFAULT_NETWORK, DEFAULT_ARGUMENTS = "resnet20", {"width": 8}
@@ -51,25 +52,18 @@ def command(
     agent: Annotated[
         str | None, typer.Option("--agent", help="reinforce, random, uniform, evolution or ppo. [default: reinforce]")
     ] = None,
-    removal: Annotated[bool | None, typer.Option("--removal/--no-removal", help="Whether layers are removed.")] = None,
-    shrinkage: Annotated[
-        bool | None, typer.Option("--shrinkage/--no-shrinkage", help="Whether layers are narrowed.")
-    ] = None,
-    granularity: Annotated[
-        str | None, typer.Option("--granularity", help="What one removal speaks of: layer or block.")
-    ] = None,
-    factors: Annotated[
-        list[float] | None, typer.Option("--factor", help="A width factor of shrinkage; repeat, ascending to 1.0.")
-    ] = None,
-    round_to: Annotated[int | None, typer.Option("--round-to", help="Widths are multiples of this.")] = None,
-    kernels: Annotated[
-        bool | None, typer.Option("--kernels/--no-kernels", help="Whether kernels shrink too. [default: no-kernels]")
-    ] = None,
+    removal: options.Removal = None,
+    shrinkage: options.Shrinkage = None,
+    granularity: options.Granularity = None,
+    factors: options.Factors = None,
+    round_to: options.RoundTo = None,
+    kernels: options.Kernels = None,
     rollouts: Annotated[int | None, typer.Option("--rollouts", help="Students per policy update. [default: 5]")] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", help="Distillation steps to judge a student. [default: 100]")
+        int | None,
+        typer.Option("--steps", help="Distillation steps to judge a student; 0 with --start refit. [default: 100]"),
     ] = None,
-    objective: Annotated[str | None, typer.Option("--objective", help="kd, logit_mse or ce. [default: kd]")] = None,
+    objective: options.Objective = None,
     final_epochs: Annotated[
         float | None, typer.Option("--final-epochs", help="Distillation of the chosen. [default: 3, or 600 steps]")
     ] = None,
@@ -77,13 +71,12 @@ def command(
     importance: Annotated[
         str | None, typer.Option("--importance", help="Which channels stay: l1, l2, bn_scale, taylor or random.")
     ] = None,
-    inherit: Annotated[
-        bool | None, typer.Option("--inherit/--no-inherit", help="Whether students start from the teacher's weights.")
+    start: Annotated[
+        str | None,
+        typer.Option("--start", help="Students start inherited, refit (solved) or fresh. [default: inherited]"),
     ] = None,
     policy: Annotated[Path | None, typer.Option("--policy", help="Policy folder, or run, to start from.")] = None,
-    ignored_layers: Annotated[
-        list[str] | None, typer.Option("--ignored-layer", help="A layer to leave as it is; may be repeated.")
-    ] = None,
+    ignored_layers: options.IgnoredLayers = None,
     workers: Annotated[int | None, typer.Option("--workers", help="Ray workers; 0 judges in this process.")] = None,
     out: options.Out = None,
     force: options.Force = None,
@@ -129,8 +122,7 @@ def search(settings: SearchSettings, *, quiet: bool = False) -> Outcome:
 def arguments(settings: SearchSettings) -> dict[str, Any]:
     """The settings that are arguments of `n2n.search` under the same name."""
     kept = {name: value for name, value in settings if name not in AT_THE_DOOR}
-    budgets = ("max_params", "max_macs", "max_latency_ms", "max_size_mb")
-    return {**kept, **{name: number(getattr(settings, name)) for name in budgets}}
+    return {**kept, **{name: number(getattr(settings, name)) for name in BUDGETS}}
 
 
 def number(budget: int | float | str | None) -> int | float | str | None:

@@ -13,6 +13,7 @@ from n2n.cli.config import TrainTeacherSettings
 from n2n.cli.door import Outcome, run, say
 from n2n.cli.networks import load_data, runs_code, untrained
 from n2n.data import Data
+from n2n.networks.units import mac_text, millions
 from n2n.search.teachers import TeacherCard, save_teacher, train_teacher
 
 EPOCHS = {"digits": 20.0, "mnist": 3.0, "fashion-mnist": 4.0, "cifar-10": 30.0, "cifar-100": 30.0}
@@ -85,7 +86,7 @@ def show(out: Path, card: TeacherCard) -> None:
     """The outcome in words."""
     typer.echo(
         f"{card.name} on {card.data}: {card.validation_accuracy:.2%} on validation, {card.test_accuracy:.2%} on test, "
-        f"{card.parameters / 1e6:.3f} M parameters, {card.macs / 1e6:.2f} M MACs, trained in {card.seconds:.0f} s"
+        f"{millions(card.parameters)} parameters, {mac_text(card.macs)} MACs, trained in {card.seconds:.0f} s"
     )
     own = "" if card.built_in else f" --network {card.name}"  # code that a folder names is run where it is named too
     own += f" --data {card.data}" if runs_code(card.data) else ""

@@ -83,8 +83,8 @@ def load_policy(path: str | Path) -> Policy:
     """
     folder = Path(path)
     try:
-        values = read_json(folder / META)
-        shapes = values.pop("shapes", None)
+        values = read_json(folder / META, ("observation_version", "features", "shapes"))
+        shapes = values.pop("shapes")
         _check_schema(folder, values)
         state = read_tensors(folder / WEIGHTS)
     except ArtefactError as error:
@@ -118,13 +118,13 @@ def load_policies(path: str | Path) -> dict[str, Policy]:
 
 
 def _check_schema(folder: Path, values: Mapping[str, Any]) -> None:
-    version = values.get("observation_version")
+    version = values["observation_version"]
     if version != OBSERVATION_VERSION:
         raise PolicyError(
             f"{folder} was trained on observations of version {version}, this n2n has version {OBSERVATION_VERSION}: "
             "use the n2n that wrote it, or train a new policy"
         )
-    features = tuple(values.get("features", ()))
+    features = tuple(values["features"])
     if features != FEATURES:
         lost, new = sorted(set(features) - set(FEATURES)), sorted(set(FEATURES) - set(features))
         raise PolicyError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from n2n.networks import Latency
-from n2n.report.tables import latency_text, mac_text, millions, significant
+from n2n.networks.units import latency_text, mac_text, millions, size_text
 from search_spaces.base import Cost
 from search_spaces.coverage import Coverage, LayerCoverage, Range
 
@@ -48,7 +48,7 @@ def range_rows(ranges: Mapping[str, Range], timings: Mapping[str, Latency]) -> l
     quantities: tuple[tuple[str, Callable[[Cost], str]], ...] = (
         ("parameters", lambda cost: millions(cost.parameters)),
         ("MACs", lambda cost: mac_text(cost.macs)),
-        ("size", lambda cost: f"{significant(cost.size_mb)} MB"),
+        ("size", lambda cost: size_text(cost.size_mb)),
     )
     rows: list[tuple[str, ...]] = []
     for stage, found in ranges.items():

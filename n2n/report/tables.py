@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from n2n.networks.units import compression_text, latency_text, mac_text, millions, size_text
+
 HEADER = (
     "network",
     "test accuracy",
@@ -15,36 +17,6 @@ HEADER = (
     "latency (median, IQR)",
     "size",
 )
-
-
-def millions(count: int) -> str:
-    """A number of parameters in M, three significant digits: 272474 is "0.272 M"."""
-    return f"{significant(count / 1e6)} M"
-
-
-def mac_text(count: int) -> str:
-    """MACs in M, or in G from a thousand M: 40813184 is "40.8 M"."""
-    return f"{significant(count / 1e9)} G" if count >= 1e9 else f"{significant(count / 1e6)} M"
-
-
-def significant(value: float) -> str:
-    """Three significant digits without an exponent, for values of 0 and more."""
-    if value == 0:
-        return "0"
-    digits = 0
-    while value * 10**digits < 100 and digits < 9:
-        digits += 1
-    return f"{value:.{digits}f}"
-
-
-def latency_text(median_ms: float, iqr_ms: float | None) -> str:
-    """Median and interquartile range: "1.234 ms (0.010)"; the range may be missing."""
-    return f"{median_ms:.3f} ms" + ("" if iqr_ms is None else f" ({iqr_ms:.3f})")
-
-
-def compression_text(teacher: int, student: int) -> str:
-    """How many times fewer, T / S, as "8.3x"."""
-    return f"{teacher / student:.1f}x" if student else "-"
 
 
 def figures_table(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -66,7 +38,7 @@ def _row(name: str, figures: Mapping[str, Any], teacher: Mapping[str, Any]) -> t
         compression_text(teacher["parameters"], figures["parameters"]),
         mac_text(figures["macs"]),
         latency_text(figures["latency_ms"], figures["latency_iqr_ms"]),
-        f"{significant(figures['size_mb'])} MB",
+        size_text(figures["size_mb"]),
     )
 
 

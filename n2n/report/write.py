@@ -7,14 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from n2n.evaluate.base import Status
+from n2n.networks.units import latency_text, mac_text, millions
 from n2n.report.plots import plot_front, plot_reward
-from n2n.report.tables import HEADER, figures_table, latency_text, mac_text, markdown, millions
+from n2n.report.tables import HEADER, figures_table, markdown
 from n2n.search.files import read_json, write_text
 from n2n.search.front import front
 from n2n.search.store import Record, first_judgements, read_records
 
 FRONT_ROWS = 12
 """Rows of the front that the page shows; `front.csv` has them all."""
+
+CONFIG = ("seed", "agent", "data")
+ENVIRONMENT = ("python", "cpu", "packages")
+RESULT = ("data", "teacher", "students", "stages", "seconds", "overhead", "finish_seconds", "notes")
+"""Keys without which a file is not what a run wrote; runs of earlier versions have these too."""
 
 
 def write_report(run_folder: str | Path) -> Path:
@@ -25,8 +31,8 @@ def write_report(run_folder: str | Path) -> Path:
         WriteError: the file system refused.
     """
     folder = Path(run_folder)
-    config, result = read_json(folder / "config.json"), read_json(folder / "result.json")
-    environment, records = read_json(folder / "environment.json"), read_records(folder)
+    config, result = read_json(folder / "config.json", CONFIG), read_json(folder / "result.json", RESULT)
+    environment, records = read_json(folder / "environment.json", ENVIRONMENT), read_records(folder)
     plot_front(folder / "front.png", records, result)
     plot_reward(folder / "reward.png", records)
     page = folder / "report.md"

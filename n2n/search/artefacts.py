@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from n2n.data import Data
 from n2n.networks import build_teacher
-from n2n.search.cards import card_text
+from n2n.search.cards import card_text, other_network
 from n2n.search.errors import ArtefactError
 from n2n.search.files import read_json, write_folder, write_json, write_tensors, write_text
 from search_spaces.base import Architecture, LayerChange, SpaceError
-from search_spaces.teacher.architecture import architecture_from_json
-from search_spaces.teacher.reading import rebuild
+from search_spaces.teacher.architecture import TeacherArchitecture, architecture_from_json
+from search_spaces.teacher.reading import read, rebuild
 
 FORMAT = 1
 ARCHITECTURE, MODEL, CARD = "architecture.json", "model.safetensors", "card.json"
@@ -149,15 +149,17 @@ def read_student_card(folder: Path) -> StudentCard:
         ArtefactError: no such folder, or its card is damaged or of another format; the key is named.
     """
     path = folder / CARD
-    values = read_json(path)
-    if values.get("format") != FORMAT:
-        raise ArtefactError(f"{path} has format {values.get('format')!r}, this version reads {FORMAT}")
+    values = read_json(path, ("format", *(key for key in _CARD_KINDS if key not in _CARD_LATER)))
+    if values["format"] != FORMAT:
+        raise ArtefactError(
+            f"{path} has format {values['format']!r}, this version reads {FORMAT}; use the n2n that wrote it, or "
+            "run again"
+        )
     for key, kinds in _CARD_KINDS.items():
-        if key not in values and key in _CARD_LATER:
-            continue
-        if key not in values or not isinstance(values[key], kinds):
-            found = f"has {key!r}: {values[key]!r}" if key in values else f"has no key {key!r}"
-            raise ArtefactError(f"{path} {found}; it was damaged or edited: restore it or run again")
+        if key in values and not isinstance(values[key], kinds):
+            raise ArtefactError(
+                f"{path} has {key!r}: {values[key]!r}; it was damaged or edited: restore it or run again"
+            )
     shape, data = values["example_shape"], values.get("data")
     if not all(type(size) is int and size > 0 for size in shape):
         raise ArtefactError(f"{path}: 'example_shape' is {shape}, expected positive whole numbers; restore it")
@@ -244,30 +246,51 @@ def load_student(
     if example_inputs is None:
         example_inputs = torch.zeros(1, *card.example_shape)
     text = read_text(folder / ARCHITECTURE)
-    check_architecture(folder, card, text)
+    architecture = check_architecture(folder, card, text)
     try:
         student = rebuild(network, example_inputs, text, forward_fn=forward_fn)
     except SpaceError as error:
-        raise ArtefactError(f"{folder / ARCHITECTURE} does not fit the teacher: {error}") from error
+        misfit = _misfit_of(network, example_inputs, architecture.teacher, card, forward_fn) or str(error)
+        what = f"{folder / ARCHITECTURE} does not fit the network {type(network).__name__}"
+        raise ArtefactError(f"{what}: {misfit}") from error
     load_weights(student, folder / MODEL)
     return student.eval()
 
 
-def check_architecture(folder: Path, card: StudentCard, text: str) -> None:
-    """Refuses an architecture that is not the one that the card was written for: some fit the same weights.
+def _misfit_of(
+    network: nn.Module, example_inputs: Tensor, structure: str, card: StudentCard, forward_fn: ForwardFn | None
+) -> str:
+    """Which network a student needs, where this is another one; "" where it is the right one."""
+    try:
+        reading = read(network, example_inputs, forward_fn=forward_fn)
+        if reading.fingerprint == structure:
+            return ""
+        difference = other_network(card.layers, reading.layers)
+    except SpaceError as error:
+        difference = f"it cannot be read with an example of shape {list(example_inputs.shape)} ({error})"
+    return (
+        f"the student was cut from {_cut_from(card) or 'another network'}, and this is another one: {difference}. Give "
+        "the network that it was cut from, of the same class and built with the same arguments (network=, or --network "
+        "and --network-arg); its weights do not matter"
+    )
+
+
+def check_architecture(folder: Path, card: StudentCard, text: str) -> TeacherArchitecture:
+    """The architecture of a text; refuses one that the card was not written for, for some fit the same weights.
 
     Raises:
         ArtefactError: it is another one, or cannot be read.
     """
     try:
-        found = architecture_from_json(text).fingerprint
+        architecture = architecture_from_json(text)
     except SpaceError as error:
         raise ArtefactError(f"{folder / ARCHITECTURE} is damaged: {error}; restore it or run again") from error
-    if found != card.fingerprint:
+    if architecture.fingerprint != card.fingerprint:
         raise ArtefactError(
-            f"{folder / ARCHITECTURE} is the architecture {found}, {CARD} is of {card.fingerprint}: the files are of "
-            "different students; restore them or run again"
+            f"{folder / ARCHITECTURE} is the architecture {architecture.fingerprint}, {CARD} is of "
+            f"{card.fingerprint}: the files are of different students; restore them or run again"
         )
+    return architecture
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
@@ -327,14 +350,20 @@ def read_text(path: Path) -> str:
 
 def _card_text(card: StudentCard) -> str:
     """The card for people."""
-    name = card.teacher
-    arguments = ", ".join(f"{key}={value!r}" for key, value in name.kwargs.items()) if name else ""
     return card_text(
         fingerprint=card.fingerprint,
-        cut_from=f"{name.name}({arguments})" if name else None,
+        cut_from=_cut_from(card) if card.teacher else None,
         example_shape=card.example_shape,
         figures=card.figures,
         teacher_figures=card.teacher_figures,
         layers=card.layers,
         made_by=card.made_by,
     )
+
+
+def _cut_from(card: StudentCard) -> str:
+    """The teacher as it is called, "mlp(inputs=64)"; a network of the user's own by its class, "" where none is."""
+    if card.teacher is None:
+        return str(card.made_by.get("teacher", ""))
+    arguments = ", ".join(f"{key}={value!r}" for key, value in card.teacher.kwargs.items())
+    return f"{card.teacher.name}({arguments})"

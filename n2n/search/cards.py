@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from n2n.networks.units import size_text
 from search_spaces.base import LayerChange
+from search_spaces.teacher.analysis import Layer
 
 COMPARED: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("test_accuracy", "test accuracy", lambda value: f"{value:.2%}"),
     ("validation_accuracy", "validation accuracy", lambda value: f"{value:.2%}"),
     ("parameters", "parameters", lambda value: f"{value:,.0f}"),
     ("macs", "MACs of one example", lambda value: f"{value:,.0f}"),
-    ("size_mb", "size (parameters and buffers)", lambda value: f"{value:.4g} MB"),
+    ("size_mb", "size (parameters and buffers)", size_text),
     ("latency_ms", "latency of one example (median)", lambda value: f"{value:.3f} ms"),
     ("latency_iqr_ms", "its interquartile range", lambda value: f"{value:.3f} ms"),
 )
@@ -79,6 +81,24 @@ def changes_text(layers: Sequence[LayerChange]) -> str:
     ]
     table = _table(("layer", "kind", "channels in", "channels out", "kernel", "parameters"), rows) + "\n\n"
     return (table if changed else "") + f"{kept} of {len(layers)} layers are as they were."
+
+
+def other_network(layers: Sequence[LayerChange], found: Sequence[Layer]) -> str:
+    """How a network differs from the one that a card's layers were cut from: the first layer that is not the same."""
+    for at, layer in enumerate(layers):
+        wanted = _layer(layer.name, layer.kind, layer.width_in[0], layer.width_out[0], layer.parameters[0])
+        if at >= len(found):
+            return f"it has {len(found)} layers, expected {len(layers)} with {wanted} next"
+        own = found[at]
+        if (own_text := _layer(own.name, own.kind, own.width_in, own.width_out, own.parameters)) != wanted:
+            return f"its layer {at + 1} is {own_text}, expected {wanted}"
+    if len(found) > len(layers) > 0:
+        return f"it has {len(found)} layers, expected {len(layers)}"
+    return "its layers are put together in another way"
+
+
+def _layer(name: str, kind: str, width_in: int, width_out: int, parameters: int) -> str:
+    return f"{name!r} ({kind}, {width_in} → {width_out} channels, {parameters:,} parameters)"
 
 
 def _arrow(pair: tuple[int, int]) -> str:

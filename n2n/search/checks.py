@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import warnings
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from n2n.data.base import TrainingData
 from n2n.distill.teacher import Teacher
-from n2n.networks import Timings, build_teacher, size_mb
-from n2n.reward import Budget, parse_budget
+from n2n.networks import build_teacher
 from n2n.search.artefacts import TeacherName
 from n2n.search.errors import ChanceLevelWarning, SearchError
-from n2n.search.options import BudgetValue, SearchOptions
+from n2n.search.options import SearchOptions
 from n2n.search.spaces import Reach
 from search_spaces.base import SpaceError
-
-TEACHER = "teacher"
-"""What the teacher is known by among latencies."""
 
 
 def check_network(network: nn.Module, example_inputs: Tensor, training: TrainingData) -> None:
@@ -55,13 +51,37 @@ def check_network(network: nn.Module, example_inputs: Tensor, training: Training
     if not isinstance(logits, Tensor):
         raise SearchError(
             f"the teacher's output is {found}, expected a tensor of logits {wanted}; wrap it in a module whose forward "
-            "returns the logits alone, e.g. network(x).logits or network(x)['logits']"
+            f"returns the logits alone, and give Logits(network):\n\n{_wrapper(logits, wanted)}"
         )
     if found != wanted:
         raise SearchError(
             f"the teacher's output is {found}, expected logits {wanted} for the {training.classes} classes of "
             f"{training.name}; use the data it was trained on, or a teacher with {training.classes} outputs"
         )
+
+
+def _wrapper(output: object, wanted: tuple[int, int]) -> str:
+    """Code to paste: a module that takes the logits, of shape `wanted` [B, K], out of an output; indented by four."""
+    return "\n".join(
+        (
+            "    class Logits(torch.nn.Module):",
+            "        def __init__(self, network): super().__init__(); self.network = network",
+            f"        def forward(self, x): return self.network(x){_way_to(output, wanted)}",
+        )
+    )
+
+
+def _way_to(output: object, wanted: tuple[int, int]) -> str:
+    """What to write behind an output for its logits; an attribute by that name where no tensor has their shape."""
+    if isinstance(output, Mapping):
+        entries: list[tuple[str, object]] = [(f"[{key!r}]", value) for key, value in output.items()]
+    elif isinstance(output, tuple | list):
+        entries = [(f"[{index}]", value) for index, value in enumerate(output)]
+    else:
+        entries = [(f".{name}", value) for name, value in vars(output).items()] if hasattr(output, "__dict__") else []
+    fitting = [way for way, value in entries if isinstance(value, Tensor) and tuple(value.shape) == wanted]
+    named = [way for way in fitting if "logits" in way]
+    return (named or fitting or [".logits"])[0]
 
 
 def warn_of_chance(teacher: Teacher) -> None:
@@ -96,51 +116,18 @@ def check_teacher_name(name: TeacherName | None, network: nn.Module) -> None:
             )
 
 
-def budget_of(options: SearchOptions, teacher: Teacher, timings: Timings) -> Budget:
-    """The budgets as numbers; the teacher is timed where a share of its latency is asked for.
+def check_students(within: Reach, teacher: Teacher, options: SearchOptions) -> list[nn.Module]:
+    """Builds the smallest students, on the device, as the search will build all.
 
     Raises:
-        SearchError: one that cannot be read, or is not above 0.
-    """
-    share_of_latency = isinstance(options.max_latency_ms, str) and options.max_latency_ms.strip().endswith("%")
-    teacher_ms = timings.of(TEACHER, teacher.network).median_ms if share_of_latency else math.inf
-    return Budget(
-        max_parameters=_amount("max_params", options.max_params, teacher.parameters),
-        max_macs=_amount("max_macs", options.max_macs, teacher.macs),
-        max_latency_ms=_amount("max_latency_ms", options.max_latency_ms, teacher_ms, counts=False),
-        max_size_mb=_amount("max_size_mb", options.max_size_mb, size_mb(teacher.network), counts=False),
-    )
-
-
-def _amount(name: str, value: BudgetValue | None, teacher_value: float, *, counts: bool = True) -> float | None:
-    try:
-        return parse_budget(value, teacher_value, counts=counts)
-    except ValueError as error:
-        raise SearchError(f"{name}: {error}") from error
-
-
-def check_students(
-    within: Reach, teacher: Teacher, options: SearchOptions, allowed_ms: float | None, timings: Timings
-) -> None:
-    """Builds the smallest students as the search will build all; where latency is bounded, they are timed.
-
-    Raises:
-        SearchError: a student cannot be built as asked, or the quickest is too slow: the feasible range is named.
+        SearchError: a student cannot be built as asked.
     """
     try:
-        students = [
-            space.build(one, inherit=options.start != "fresh", importance=options.importance, seed=options.seed)
+        return [
+            space.build(one, inherit=options.start != "fresh", importance=options.importance, seed=options.seed).to(
+                options.device
+            )
             for space, one in within.students
         ]
     except SpaceError as error:
         raise SearchError(f"students of {teacher.name} cannot be built: {error}") from error
-    if allowed_ms is None:
-        return
-    pairs = zip(within.students, students, strict=True)
-    quickest = min(timings.of(one.fingerprint, built.to(options.device)).median_ms for (_, one), built in pairs)
-    if allowed_ms < quickest:
-        raise SearchError(
-            f"max_latency_ms={allowed_ms:.3g} is impossible: the smallest student of these stages takes "
-            f"{quickest:.3g} ms; ask for {quickest:.3g} to {timings.of(TEACHER, teacher.network).median_ms:.3g} ms "
-            "(the teacher's), or allow more to change"
-        )

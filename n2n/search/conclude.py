@@ -18,6 +18,7 @@ from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, evaluation_seed
 from n2n.evaluate.closed_form import closed_form
 from n2n.networks import Timings
+from n2n.networks.units import compression_text, millions
 from n2n.reward import Budget
 from n2n.search.artefacts import TeacherName, save_student
 from n2n.search.errors import WriteError
@@ -235,8 +236,8 @@ class _One:
             violations=tuple(budget.violations(measured)),
         )
         self._save(out / result.folder, student, architecture, result, fitted, seed)
-        size = f"{figures.parameters / 1e6:.4g} M parameters"
-        display.note(f"student {self.rank}: test accuracy {figures.test_accuracy:.2%}, {size}")
+        size = millions(figures.parameters)
+        display.note(f"student {self.rank}: test accuracy {figures.test_accuracy:.2%}, {size} parameters")
         return result, fitted
 
     def _distilled(self, student: nn.Module, seed: int, display: Display) -> FitResult:
@@ -288,7 +289,7 @@ class _One:
             teacher_name=finish.teacher_name,
             figures={
                 **result.figures.to_json(),
-                "compression": f"{finish.teacher.parameters / max(1, result.figures.parameters):.1f}x",
+                "compression": compression_text(finish.teacher.parameters, result.figures.parameters),
                 "data": finish.data.name,
                 "distillation_steps": result.steps,
                 "distillation_note": fitted.reason,
@@ -297,6 +298,8 @@ class _One:
             layers=self.space.changes(architecture),
             teacher_figures=None if self.teacher is None else self.teacher.to_json(),
             made_by={
+                "teacher": finish.teacher.name,
+                "teacher_fingerprint": finish.teacher.fingerprint,
                 "seed": options.seed,
                 "student_seed": seed,
                 "stage": self.space.name,

@@ -26,11 +26,12 @@ def environment(seed: int, device: str) -> dict[str, Any]:
         "device": device,
         "gpu": cuda,
         "seed": seed,
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: package_version(name) for name in PACKAGES},
     }
 
 
-def _version(name: str) -> str | None:
+def package_version(name: str) -> str | None:
+    """The version of an installed package; None where there is no such one."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -141,11 +141,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     write_bytes(path, save(own))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object.
+def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """Reads a JSON object that holds `keys`.
 
     Raises:
-        ArtefactError: no such file, or it is not a JSON object.
+        ArtefactError: no such file, it is not a JSON object, or keys are missing; they are named.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -156,7 +156,15 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path} is not JSON ({error}); it was damaged or edited: restore it or run again"
         ) from error
     if not isinstance(value, dict):
-        raise ArtefactError(f"{path} holds a JSON {type(value).__name__}, expected an object")
+        raise ArtefactError(
+            f"{path} holds a JSON {type(value).__name__}, expected an object; it was damaged or edited: "
+            "restore it or run again"
+        )
+    missing = [key for key in keys if key not in value]
+    if missing:
+        raise ArtefactError(
+            f"{path} has no key {', '.join(map(repr, missing))}; it was damaged or edited: restore it or run again"
+        )
     return value
 
 

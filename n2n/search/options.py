@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from n2n.reward import parse_budget
 from n2n.search.errors import SearchError
 
 BudgetValue = float | int | str
+BUDGETS = ("max_params", "max_macs", "max_latency_ms", "max_size_mb")
 Granularity = Literal["layer", "block"]
 IMPORTANCES = ("l1", "l2", "bn_scale", "taylor", "random")
 GRANULARITIES = ("layer", "block")
@@ -76,8 +78,7 @@ class SearchOptions:
             raise SearchError(f"workers={self.workers} must be 0 (judge in this process) or more")
         if not (self.removal or self.shrinkage):
             raise SearchError("removal and shrinkage are both off: there is nothing to search; turn one on")
-        for name in ("max_params", "max_macs", "max_latency_ms", "max_size_mb"):
-            _check_budget(name, getattr(self, name))
+        _check_budgets({name: getattr(self, name) for name in BUDGETS})
         _one_of("importance", self.importance, IMPORTANCES)
         _one_of("start", self.start, STARTS)
         _one_of("granularity", self.granularity, GRANULARITIES)
@@ -101,12 +102,16 @@ class SearchOptions:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
-def _check_budget(name: str, value: BudgetValue | None) -> None:
-    """Refuses a budget that cannot be read, before a teacher is looked at; any teacher will do to try."""
-    try:
-        parse_budget(value, 1e12, counts=name in ("max_params", "max_macs"))
-    except ValueError as error:
-        raise SearchError(f"{name}: {error}") from error
+def _check_budgets(budgets: Mapping[str, BudgetValue | None]) -> None:
+    """Refuses budgets that cannot be read, before a teacher is looked at; any teacher will do to try."""
+    faults = []
+    for name, value in budgets.items():
+        try:
+            parse_budget(value, 1e12, counts=name in ("max_params", "max_macs"))
+        except ValueError as error:
+            faults.append(f"{name}: {error}")
+    if faults:
+        raise SearchError("; ".join(faults))
 
 
 def _one_of(what: str, value: str, valid: tuple[str, ...]) -> None:

@@ -155,26 +155,6 @@ def _least(found: list[tuple[SearchSpace, Architecture]]) -> Cost:
     )
 
 
-def check_budget(budget: Budget, least: Cost, teacher: Cost) -> None:
-    """Refuses a budget that no student can meet.
-
-    Raises:
-        SearchError: with the feasible range.
-    """
-    pairs = (
-        ("max_params", budget.max_parameters, least.parameters, teacher.parameters, "{:,.0f}"),
-        ("max_macs", budget.max_macs, least.macs, teacher.macs, "{:,.0f}"),
-        ("max_size_mb", budget.max_size_mb, least.size_mb, teacher.size_mb, "{:.6g}"),
-    )
-    for name, allowed, low, high, style in pairs:
-        if allowed is not None and allowed < low:
-            asked, least_text, most = (style.format(value) for value in (allowed, low, high))
-            raise SearchError(
-                f"{name}={asked} is impossible: the smallest student of these stages has {least_text} "
-                f"({low / high:.2%} of the teacher's {most}); ask for {least_text} to {most}, or allow more to change"
-            )
-
-
 def limits_of(budget: Budget) -> CostLimits:
     """What of a budget is known of a student before it is trained; its latency is not."""
     return CostLimits(budget.max_parameters, budget.max_macs, budget.max_bytes)

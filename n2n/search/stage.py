@@ -15,6 +15,7 @@ from envs import StudentVectorEnv
 from n2n.agents.base import Agent, rollout
 from n2n.evaluate.base import Evaluate, Evaluation, Status
 from n2n.evaluate.cached import Cached
+from n2n.networks.units import millions
 from n2n.search.errors import SearchError, WriteError
 from n2n.search.limits import Limits, Meter
 from n2n.search.progress import Display
@@ -242,4 +243,4 @@ def _remark(records: list[Record]) -> str:
     accuracy, parameters = best.evaluation.accuracy, best.evaluation.parameters
     if accuracy is None or parameters is None:
         return f"best reward {best.reward:.3f}"
-    return f"best reward {best.reward:.3f} (accuracy {accuracy:.2%}, {parameters / 1e6:.4g} M parameters)"
+    return f"best reward {best.reward:.3f} (accuracy {accuracy:.2%}, {millions(parameters)} parameters)"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from n2n.data.base import Data
 from n2n.evaluate.base import Evaluation
 from n2n.reward import Budget
+from n2n.search.budgets import unused_note
 from n2n.search.conclude import Finish, StudentResult
 from n2n.search.finish import Choice, Figures
 from n2n.search.two_stage import Found
@@ -83,7 +88,12 @@ def _data_json(data: Data) -> dict[str, Any]:
 
 
 def remarks(
-    choices: Sequence[Choice], judged: Sequence[Evaluation], finish: Finish, students: Sequence[StudentResult]
+    choices: Sequence[Choice],
+    judged: Sequence[Evaluation],
+    finish: Finish,
+    students: Sequence[StudentResult],
+    budget: Budget,
+    teacher: Figures,
 ) -> list[str]:
     """What a reader of the report must know first; `students` are the choices that were finished."""
     notes = list(finish.teacher.notes)
@@ -96,4 +106,23 @@ def remarks(
         for choice in choices
         if choice.violations and choice.evaluation.fingerprint not in fine
     ]
+    for student in students:
+        guessing = chance_note(student.figures.validation_accuracy, finish.data.validation.labels)
+        unused = unused_note(budget, student.figures.to_json(), teacher.to_json())
+        notes += [f"Student {student.rank} {note}." for note in (guessing, unused) if note]
     return notes
+
+
+def chance_note(accuracy: float, labels: Tensor) -> str:
+    """What to say of a network that is not above always naming the most common of the labels [n]; "" where it is.
+
+    Above means by more than two standard errors, `2 sqrt(p (1 - p) / n)` for the share p of that class: whoever guesses
+    comes as high by luck.
+    """
+    p = torch.bincount(labels).max().item() / len(labels)
+    if accuracy > p + 2 * math.sqrt(p * (1 - p) / len(labels)):
+        return ""
+    return (
+        f"is at chance level: accuracy {accuracy:.2%} on validation, while always naming the most common class gives "
+        f"{p:.2%}; allow a larger budget, judge more students, or distil longer"
+    )

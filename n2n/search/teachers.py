@@ -155,13 +155,13 @@ def read_card(folder: Path) -> TeacherCard:
     Raises:
         ArtefactError: no such folder, or its card is damaged.
     """
-    fields = read_json(folder / CARD)
     known = TeacherCard.__dataclass_fields__
     needed = {name for name, one in known.items() if one.default is MISSING}
-    if not needed <= set(fields) <= set(known):
+    fields = read_json(folder / CARD, [name for name in known if name in needed])
+    if not set(fields) <= set(known):
         raise ArtefactError(
             f"{folder / CARD}: expected the keys {sorted(needed)} and perhaps {sorted(set(known) - needed)}, found "
-            f"{sorted(fields)}; train the teacher again"
+            f"{sorted(fields)}; restore it or train the teacher again"
         )
     shape = fields.get("example_shape")
     if shape is not None and not (isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)):

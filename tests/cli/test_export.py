@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from typer.testing import Result
 
 from n2n.search.artefacts import load_student
@@ -37,17 +38,25 @@ def test_an_export_goes_into_the_students_folder_and_says_how_far_off_it_is(
         torch.testing.assert_close(exported, load_student(student)(images))
     again = n2n("export", student, "--format", "pt2")
     assert again.exit_code == 2
-    assert "student.pt2 exists" in again.stderr
+    assert "student.pt2 exists: name another place with --out, or say --force to replace it" in again.stderr
+    misplaced = n2n("export", student, "--format", "pt2", "--out", student)
+    assert "is a folder, and this format writes a file: name another place with --out\n" in misplaced.stderr
     forced = n2n("export", student, "--format", "pt2", "--force")
     assert forced.exit_code == 0
     assert "largest difference from the student: 0 of the output's scale, 1e-06 allowed" in forced.stdout
 
 
-def test_python_and_safetensors_go_where_they_are_sent(n2n: Run, said: Said, student: Path, tmp_path: Path) -> None:
+def test_python_and_safetensors_go_where_they_are_sent(
+    n2n: Run, said: Said, run: Path, student: Path, tmp_path: Path
+) -> None:
     assert said(n2n("export", student, "--format", "python", "--out", tmp_path / "p", "--json"))["difference"] == 0
     assert "class Student(nn.Module):" in (tmp_path / "p" / "student.py").read_text()
     assert said(n2n("export", student, "--out", tmp_path / "w.safetensors", "--json"))["difference"] == 0
-    assert (tmp_path / "w.safetensors").is_file()
+    with safe_open(tmp_path / "w.safetensors", framework="pt") as file:
+        facts = file.metadata()
+    assert facts["teacher"] == "mlp"
+    run_of_it = json.loads((run / "config.json").read_text())
+    assert facts["teacher_fingerprint"] == run_of_it["teacher_fingerprint"]
     assert not (student / "exports").exists()
 
 
@@ -64,7 +73,7 @@ def test_a_student_of_ones_own_network_needs_its_code_only(
     (student / "card.json").write_text(json.dumps({**card, "teacher": None}))
     refused = n2n("export", student)
     assert refused.exit_code == 2
-    assert "network=teacher" in refused.stderr
+    assert "network of your own (mlp): say --network module:function" in refused.stderr
     assert n2n("export", student, *flags, *((teacher,) if flags == ("--teacher",) else ())).exit_code == 0
 
 
@@ -74,7 +83,7 @@ def test_a_student_of_ones_own_network_needs_its_code_only(
         (("--format", "onxn"), "unknown format 'onxn' (did you mean 'onnx'?); valid: safetensors, pt2, onnx, python"),
         (("--network", "resnet-20"), "cannot build resnet-20: unknown teacher"),
         (("--teacher", "t", "--network", "mlp"), "leave out --network"),
-        (("--network", "vgg11_bn"), "does not fit the teacher"),
+        (("--network", "vgg11_bn"), "does not fit the network"),
     ],
 )
 def test_bad_usage_is_exit_code_2_and_leaves_nothing(

@@ -2,24 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from n2n.report.tables import compression_text, figures_table, mac_text, markdown, millions, significant
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.272474, "0.272"), (9.41, "9.41"), (11.17, "11.2"), (1234.5, "1234"), (0.00062, "0.000620"), (0, "0")],
-)
-def test_three_significant_digits(value: float, text: str) -> None:
-    assert significant(value) == text
-
-
-def test_units() -> None:
-    assert millions(9_410_000) == "9.41 M"
-    assert mac_text(40_813_184) == "40.8 M"
-    assert mac_text(1_820_000_000) == "1.82 G"
-    assert compression_text(830, 100) == "8.3x"
+from n2n.report.tables import figures_table, markdown
 
 
 def figures(**changed: float) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -85,8 +86,45 @@ def test_without_the_teacher_the_call_to_make_is_shown(folder: Path) -> None:
 
 def test_another_teacher_is_refused(folder: Path, example: Tensor) -> None:
     other = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 10))
-    with pytest.raises(ArtefactError, match="does not fit the teacher"):
+    with pytest.raises(ArtefactError, match=r"does not fit the network Sequential: the student was cut from another"):
         load_student(folder, network=other)
+
+
+def test_another_network_is_told_from_the_one_that_the_student_was_cut_from(
+    tmp_path: Path, network: nn.Module, example: Tensor
+) -> None:
+    space = layer_removal(network, example)
+    student = space.random(np.random.default_rng(0))
+    layers, made_by = space.changes(student), {"teacher": "MyNetwork"}
+    folder, built = tmp_path / "s", space.build(student)
+    save_student(folder, built, student, example_inputs=example, layers=layers, made_by=made_by)
+
+    def refused(other: nn.Module) -> str:
+        with pytest.raises(ArtefactError, match=r"architecture.json does not fit the network") as caught:
+            load_student(folder, network=other)
+        assert "cut from MyNetwork" in str(caught.value)
+        assert "of the same class and built with the same arguments" in str(caught.value)
+        return str(caught.value)
+
+    first = layers[0]
+    wider = nn.Sequential(nn.Conv2d(1, 5, 3, padding=1), nn.Flatten(), nn.Linear(5 * 64, 10))
+    wanted = rf"'0' \({first.kind}, 1 → {first.width_out[0]} channels, {first.parameters[0]} parameters\)"
+    found = refused(wider)
+    assert re.search(rf"its layer 1 is '0' \(conv, 1 → 5 channels, 50 parameters\), expected {wanted}", found)
+    assert f"it has {len(layers) - 1} layers, expected {len(layers)} with '{layers[-1].name}'" in refused(network[:-1])
+    assert "it cannot be read with an example of shape [1, 1, 8, 8]" in refused(nn.Linear(3, 3))
+
+
+@pytest.mark.parametrize("damage", ["{}", "[]", '{"format": 1, "finger'])
+@pytest.mark.parametrize("name", ["card.json", "architecture.json"])
+def test_a_damaged_file_is_named_with_what_to_do(folder: Path, network: nn.Module, name: str, damage: str) -> None:
+    (folder / name).write_text(damage)
+    with pytest.raises(ArtefactError, match=rf"{name} .*restore it or run again") as caught:
+        load_student(folder, network=network)
+    if (name, damage) == ("card.json", "{}"):
+        assert "card.json has no key 'format', 'fingerprint', 'teacher', 'example_shape', 'figures'" in str(
+            caught.value
+        )
 
 
 def test_damaged_weights_are_named(folder: Path, network: nn.Module) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -13,10 +17,20 @@ from n2n.distill.teacher import Teacher
 from n2n.networks import Timings, build_teacher
 from n2n.reward import Budget
 from n2n.search.artefacts import TeacherName
-from n2n.search.checks import TEACHER, budget_of, check_network, check_students, check_teacher_name, warn_of_chance
+from n2n.search.budgets import (
+    TEACHER,
+    budget_of,
+    check_budget,
+    idle_notes,
+    least_costs,
+    teacher_costs,
+    unused_note,
+)
+from n2n.search.checks import check_network, check_students, check_teacher_name, warn_of_chance
 from n2n.search.errors import ChanceLevelWarning, SearchError
 from n2n.search.options import SearchOptions
-from n2n.search.spaces import TeacherSpaces, check_budget, reach
+from n2n.search.spaces import TeacherSpaces, reach
+from n2n.search.summary import chance_note
 from search_spaces.base import Cost, Draft
 
 
@@ -54,17 +68,63 @@ def test_a_teacher_that_guesses_is_warned_of(network: nn.Module, digits: Data) -
 
 def test_an_impossible_budget_names_the_feasible_range(network: nn.Module, example: Tensor) -> None:
     spaces = TeacherSpaces(network, example, SearchOptions())
-    least = reach(spaces, ("removal", "shrinkage")).cost
-    assert 0 < least.parameters < 200
-    teacher = Cost(1000, 50_000, 4000)
-    check_budget(Budget(max_parameters=least.parameters), least, teacher)
-    with pytest.raises(SearchError, match=rf"max_params=3 is impossible.*ask for {least.parameters:,} to 1,000"):
+    within = reach(spaces, ("removal", "shrinkage"))
+    fewest = within.cost.parameters
+    assert 0 < fewest < 200
+    teacher = {"parameters": 1000, "macs": 50_000, "size_mb": 0.004}
+    for fine in (Budget(max_parameters=fewest), Budget(max_size_mb=within.cost.size_mb)):
+        check_budget(fine, least_costs(within, [], fine, Timings(example)), teacher)
+    least = least_costs(within, [], Budget(), Timings(example))
+    with pytest.raises(SearchError, match=rf"max_params=3 is impossible.*ask for {fewest:,} to 1,000 parameters; or"):
         check_budget(Budget(max_parameters=3), least, teacher)
-    with pytest.raises(SearchError, match="max_macs=10 is impossible"):
-        check_budget(Budget(max_macs=10), least, teacher)
-    check_budget(Budget(max_size_mb=least.size_mb), least, teacher)
-    with pytest.raises(SearchError, match=rf"max_size_mb=1e-05 is impossible.*ask for {least.size_mb:.6g} to 0.004"):
+    size = within.cost.size_mb
+    with pytest.raises(SearchError, match=rf"max_size_mb=1e-05 is impossible.*ask for {size:.6g} to 0.004 MB; or"):
         check_budget(Budget(max_size_mb=1e-5), least, teacher)
+
+
+def test_all_impossible_budgets_are_told_each_with_its_range() -> None:
+    least = {"parameters": 100, "macs": 2_000, "size_mb": 0.0004, "latency_ms": 0.2}
+    teacher = {"parameters": 1000, "macs": 50_000, "size_mb": 0.004, "latency_ms": 1.0}
+    with pytest.raises(SearchError) as caught:
+        check_budget(Budget(3, 10, 0.05, 0.0001), least, teacher)
+    message = str(caught.value)
+    assert "max_params=3 is impossible" in message
+    for asked in ("100 to 1,000 parameters", "2,000 to 50,000 MACs", "0.0004 to 0.004 MB", "0.200 to 1.00 ms"):
+        assert f"ask for {asked}" in message
+    with pytest.raises(SearchError) as caught:
+        check_budget(Budget(3, 2_000, 0.05, 1.0), least, teacher)
+    assert "max_latency_ms=0.0500 is impossible" in str(caught.value)
+    assert "max_macs" not in str(caught.value)
+
+
+def test_limits_that_the_teacher_keeps_to_are_noted() -> None:
+    teacher = {"parameters": 1000, "macs": 50_000, "size_mb": 0.004, "latency_ms": 1.0}
+    assert idle_notes(Budget(999, 49_999, 0.99, 0.0039), teacher) == ()
+    assert idle_notes(Budget(), teacher) == ()
+    notes = idle_notes(Budget(1000, 60_000, 2.0, 5), teacher)
+    assert [note.split(":")[0] for note in notes] == [
+        "max_params=1,000 excludes nothing",
+        "max_macs=60,000 excludes nothing",
+        "max_size_mb=5 excludes nothing",
+        "max_latency_ms=2.00 excludes nothing",
+    ]
+    assert "the teacher itself has 1,000 parameters" in notes[0]
+
+
+def test_a_student_far_below_the_budget_is_noted_by_the_limit_it_comes_closest_to() -> None:
+    teacher = {"parameters": 1000, "macs": 50_000, "size_mb": 0.004, "latency_ms": 1.0}
+    student = {"parameters": 199, "macs": 9_000, "size_mb": 0.001, "latency_ms": 0.1}
+    assert "uses 40% of the budget (199 of 500 parameters)" in unused_note(Budget(500, 40_000), student, teacher)
+    assert unused_note(Budget(398, 40_000), student, teacher) == ""
+    assert unused_note(Budget(), student, teacher) == ""
+    assert unused_note(Budget(max_macs=60_000), student, teacher) == "", "a limit that excludes nothing"
+
+
+def test_a_student_at_chance_level_is_noted() -> None:
+    labels = torch.tensor([0] * 50 + [1] * 25 + [2] * 25)  # 50%, with a standard error of 5%
+    assert "chance level: accuracy 60.00% on validation" in chance_note(0.6, labels)
+    assert "most common class gives 50.00%" in chance_note(0.1, labels)
+    assert chance_note(0.61, labels) == ""
 
 
 def test_a_network_without_a_decision_is_refused(example: Tensor) -> None:
@@ -104,7 +164,6 @@ def test_the_smallest_removal_student_keeps_a_bottleneck(example: Tensor) -> Non
     budget = Budget(max_parameters=fewest)
     within = reach(spaces, ("removal",), budget)
     assert within.cost == Cost(fewest, min(cost.macs for cost in costs), 4 * fewest)
-    check_budget(budget, within.cost, space.teacher_cost)
 
 
 def test_kernels_are_decided_where_asked(network: nn.Module, example: Tensor) -> None:
@@ -149,23 +208,26 @@ def test_students_that_cannot_start_afresh_are_refused(example: Tensor, digits: 
     for start in ("inherited", "fresh"):
         options = SearchOptions(start=start)
         within = reach(TeacherSpaces(network, example, options), options.stages)
-        timings = Timings(example)
         if start == "inherited":
-            check_students(within, teacher, options, None, timings)
+            assert len(check_students(within, teacher, options)) == len(within.students)
         else:
             with pytest.raises(SearchError, match="cannot be built: inherit=False"):
-                check_students(within, teacher, options, None, timings)
-        assert timings.known == {}
+                check_students(within, teacher, options)
 
 
 def test_an_impossible_latency_names_the_feasible_range(network: nn.Module, example: Tensor, digits: Data) -> None:
     teacher = Teacher(network, digits.training)
     options = SearchOptions()
     within, timings = reach(TeacherSpaces(network, example, options), options.stages), Timings(example)
-    check_students(within, teacher, options, 1e6, timings)
-    assert set(timings.known) == {one.fingerprint for _, one in within.students}
-    with pytest.raises(SearchError, match=r"max_latency_ms=1e-06 is impossible: .* ms; ask for .* to .* ms"):
-        check_students(within, teacher, options, 1e-6, timings)
+    students, timed = check_students(within, teacher, options), Budget(max_latency_ms=1e-6)
+    assert "latency_ms" not in least_costs(within, students, Budget(max_parameters=1), timings)
+    assert timings.known == {}
+    whole, least = teacher_costs(teacher, timed, timings), least_costs(within, students, timed, timings)
+    assert set(timings.known) == {TEACHER, *(one.fingerprint for _, one in within.students)}
+    assert least["latency_ms"] == min(timings.known[one.fingerprint].median_ms for _, one in within.students)
+    check_budget(Budget(max_latency_ms=1e6), least, whole)
+    with pytest.raises(SearchError, match=r"max_latency_ms=0.00.* is impossible: .* ms .*; ask for .* to .* ms"):
+        check_budget(timed, least, whole)
 
 
 def test_budgets_are_numbers_or_shares_of_the_teacher(network: nn.Module, example: Tensor, digits: Data) -> None:
@@ -199,14 +261,51 @@ def test_what_cannot_shrink_any_further_is_in_reach_too() -> None:
     assert reach(spaces, ("removal", "shrinkage"), Budget(max_parameters=30)).cost.parameters == 2 + 20
 
 
-def test_an_output_that_is_no_tensor_is_refused_with_the_way_out(example: Tensor, digits: Data) -> None:
+@dataclass
+class Output:
+    """As models of other libraries return it."""
+
+    hidden: Tensor
+    logits: Tensor
+
+
+OUTPUTS: dict[str, Callable[[Tensor], Any]] = {
+    ".logits": lambda logits: Output(logits.relu(), logits),
+    "['logits']": lambda logits: {"aux": logits.relu(), "logits": logits},
+    "['scores']": lambda logits: {"loss": logits.sum(), "scores": logits},
+    "[1]": lambda logits: (logits.sum(), logits),
+}
+
+
+@pytest.mark.parametrize("way", OUTPUTS)
+def test_an_output_that_is_no_tensor_is_refused_with_code_that_mends_it(
+    way: str, example: Tensor, digits: Data
+) -> None:
     class Wrapped(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.fc = nn.Linear(64, 10)
 
-        def forward(self, x: Tensor) -> dict[str, Tensor]:
-            return {"logits": self.fc(x.flatten(1))}
+        def forward(self, x: Tensor) -> Any:
+            return OUTPUTS[way](self.fc(x.flatten(1)))
 
-    with pytest.raises(SearchError, match=r"output is dict.*wrap it in a module whose forward returns the logits"):
-        check_network(Wrapped(), example, digits.training)
+    network = Wrapped()
+    with pytest.raises(SearchError, match=r"wrap it in a module whose forward returns the logits") as caught:
+        check_network(network, example, digits.training)
+    code = textwrap.dedent(str(caught.value).partition("\n\n")[2])
+    assert len(code.splitlines()) == 3
+    assert f"self.network(x){way}" in code
+    found: dict[str, Any] = {"torch": torch}
+    exec(code, found)
+    mended = found["Logits"](network)
+    check_network(mended, example, digits.training)
+    assert torch.equal(mended(example), network.fc(example.flatten(1)))
+
+
+def test_an_output_of_unknown_kind_is_refused_with_a_guess(example: Tensor, digits: Data) -> None:
+    class Silent(nn.Module):
+        def forward(self, x: Tensor) -> None:
+            return None
+
+    with pytest.raises(SearchError, match=r"(?s)output is NoneType.*self.network\(x\).logits"):
+        check_network(Silent(), example, digits.training)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from n2n.search.artefacts import ARCHITECTURE, CARD, load_student, read_student_card, read_text
-from n2n.search.errors import ExportError
+from n2n.search.errors import ExportError, TakenError
 from n2n.search.export.check import EXACT, OTHER_KERNELS, RECORDED, sizes
 from n2n.search.export.onnx_file import write_onnx
 from n2n.search.export.pt2 import write_pt2
@@ -141,7 +141,12 @@ def export_student(
     path = student / "exports" / FORMATS[format].name if out is None else Path(out)
     _check_free(path, FORMATS[format], force=force)
     card = read_student_card(student)
-    facts = {"architecture": read_text(student / ARCHITECTURE), "card": json.dumps(read_json(student / CARD))}
+    facts = {
+        "fingerprint": card.fingerprint,
+        **{key: str(value) for key in ("teacher", "teacher_fingerprint") if (value := card.made_by.get(key))},
+        "architecture": read_text(student / ARCHITECTURE),
+        "card": json.dumps(read_json(student / CARD)),
+    }
     loaded = load_student(student, network, forward_fn=forward_fn)
     noise = torch.randn(2, *card.example_shape, generator=torch.Generator().manual_seed(0))
     return export_network(
@@ -157,10 +162,10 @@ def export_student(
 
 
 def _check_free(path: Path, chosen: Format, *, force: bool) -> None:
-    """Raises `ExportError` where something stands in the way that may not be replaced."""
+    """Raises `TakenError` where something stands in the way that may not be replaced."""
     if path.is_dir() != chosen.folder and path.exists():
         kind, expected = ("a folder", "a file") if path.is_dir() else ("a file", "a folder")
-        raise ExportError(f"{path} is {kind}, and this format writes {expected}; choose another name")
+        raise TakenError(path, f"is {kind}, and this format writes {expected}", replaceable=False)
     taken = any(path.iterdir()) if path.is_dir() else path.exists()
     if taken and not force:
-        raise ExportError(f"{path} exists; choose another one, or say force=True (--force) to replace it")
+        raise TakenError(path, "exists", replaceable=True)

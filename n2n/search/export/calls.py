@@ -279,4 +279,4 @@ CALLS: dict[str, Callable[[Op, Write], str | None]] = {
 
 def devices(op: Op) -> bool:
     """Whether the operation names a device, which the code takes from its first input instead."""
-    return any(isinstance(leaf, torch.device) for leaf in leaves([op.args, dict(op.kwargs)]))
+    return any(isinstance(leaf, torch.device) for leaf in leaves(op))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -101,29 +101,25 @@ def graph_of(program: ExportedProgram, prefix: str = "") -> Graph:
     args, kwargs = pytree.tree_unflatten(inputs, program.call_spec.in_spec)
     output = pytree.tree_unflatten(list(reader.output), program.call_spec.out_spec)
     kept = _needed(ops, output)
-    names = {state.name for op in kept for state in states(op)} | {
-        s.name for s in pytree.tree_leaves(output) if isinstance(s, State)
-    }
+    names = {state.name for state in states([*kept, output])}
     return Graph(kept, (args, kwargs), output, {name: value for name, value in constants.items() if name in names})
 
 
 def refs(value: Any) -> list[Ref]:
     """The refs in an operation's arguments, or in any nest of values, in order."""
-    if isinstance(value, Op):
-        return refs([value.args, dict(value.kwargs)])
     return [leaf for leaf in leaves(value) if isinstance(leaf, Ref)]
 
 
 def states(value: Any) -> list[State]:
-    """The parameters, buffers and constants in an operation's arguments, in order."""
-    if isinstance(value, Op):
-        return states([value.args, dict(value.kwargs)])
+    """The parameters, buffers and constants in an operation's arguments, or in any nest of values, in order."""
     return [leaf for leaf in leaves(value) if isinstance(leaf, State)]
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """What nested tuples, lists, dicts and slices hold."""
-    if isinstance(value, Mapping):
+    """What nested tuples, lists, dicts, slices and the arguments of operations hold."""
+    if isinstance(value, Op):
+        yield from leaves((value.args, value.kwargs))
+    elif isinstance(value, Mapping):
         for one in value.values():
             yield from leaves(one)
     elif isinstance(value, tuple | list):
@@ -146,21 +142,6 @@ def mapped(function: Callable[[Any], Any], value: Any) -> Any:
     if isinstance(value, slice):
         return slice(mapped(function, value.start), mapped(function, value.stop), mapped(function, value.step))
     return function(value)
-
-
-def renumbered(ops: Sequence[Any], output: Any) -> tuple[list[Any], Any]:
-    """The same operations with results numbered 0, 1, 2, ... in order (any dataclass with `args`, `kwargs`, `out`)."""
-    numbers: dict[Ref, Ref] = {}
-
-    def new(value: Any) -> Any:
-        return numbers.get(value, value) if isinstance(value, Ref) else value
-
-    result: list[Any] = []
-    for op in ops:
-        args, kwargs = mapped(new, op.args), mapped(new, dict(op.kwargs))
-        numbers[op.out] = Ref(len(result))
-        result.append(replace(op, args=args, kwargs=kwargs, out=numbers[op.out]))
-    return result, mapped(new, output)
 
 
 @dataclass

@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from n2n.search.errors import ExportError
 from n2n.search.export.check import OTHER_KERNELS, verify
+from n2n.search.export.onnx_names import name_batch, name_outputs, output_names, sign
 from n2n.search.export.subject import CAPTURE_ERRORS, RunFn, Subject
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -50,10 +51,14 @@ def write_onnx(subject: Subject, path: Path) -> float:
 def _content(subject: Subject) -> bytes:
     program = subject.program()
     try:
-        with _quiet():
+        with quiet():
             exported = torch.onnx.export(program, dynamo=True, verbose=False, external_data=False)
             assert exported is not None  # torch gives None for its other exporter only
-            return bytes(exported.model_proto.SerializeToString())
+            name_outputs(exported.model, output_names(_output(subject)))
+            proto = exported.model_proto
+            name_batch(proto)
+            sign(proto, {"network": subject.name, **subject.facts})
+            return bytes(proto.SerializeToString())
     except (*CAPTURE_ERRORS, torch.onnx.errors.OnnxExporterError) as error:
         reason = " ".join(re.sub(r"\x1b\[[\d;]*m", "", str(error)).split())[:400]  # torch colours its messages
         raise ExportError(
@@ -61,20 +66,25 @@ def _content(subject: Subject) -> bytes:
         ) from error
 
 
+def _output(subject: Subject) -> Any:
+    with torch.no_grad():
+        return subject.network(*subject.args, **subject.kwargs)
+
+
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps what the exporter says of its own progress and of its own dependencies from the user."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    levels = {logger: logger.level for logger in map(logging.getLogger, ("torch.onnx", "onnx_ir"))}
+    for logger in levels:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            # torch.onnx and onnxscript call functions that they themselves, torch or copyreg deprecate.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.simplefilter("ignore", FutureWarning)
+            # torch.onnx copies programs, and copyreg makes what torch.utils._pytree deprecates.
+            warnings.filterwarnings("ignore", message=r".*LeafSpec\)?` is deprecated", category=FutureWarning)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 def _runner(subject: Subject, path: Path) -> RunFn:
@@ -85,8 +95,7 @@ def _runner(subject: Subject, path: Path) -> RunFn:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
-    with torch.no_grad():
-        leaves, structure = pytree.tree_flatten(subject.network(*subject.args, **subject.kwargs))
+    leaves, structure = pytree.tree_flatten(_output(subject))
 
     def run(*args: Any, **kwargs: Any) -> Any:
         given = [value for value in pytree.tree_leaves((args, kwargs)) if isinstance(value, Tensor)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from n2n.search.export.graph import Graph, Op, Ref, mapped, refs, renumbered, states
+from n2n.search.export.graph import Graph, Op, Ref, leaves, mapped, refs, states
 from n2n.search.export.modules import constructor
 
 
@@ -51,8 +51,22 @@ def steps_of(graph: Graph, network: nn.Module) -> Steps:
         results = [op for op in run if readers.get(op.out, set()) - {i}]
         call = _module_call(run, path, modules[path], results, numbers) if path and path in modules else None
         made += [call] if call else run
-    ops, output = renumbered(made, graph.output)
-    return Steps(tuple(ops), output)
+    return _renumbered(made, graph.output)
+
+
+def _renumbered(ops: Sequence[Op], output: Any) -> Steps:
+    """The operations with their results numbered 0, 1, 2, ... in order."""
+    numbers: dict[Ref, Ref] = {}
+
+    def new(value: Any) -> Any:
+        return numbers.get(value, value) if isinstance(value, Ref) else value
+
+    made: list[Op] = []
+    for op in ops:
+        args, kwargs = mapped(new, op.args), mapped(new, dict(op.kwargs))
+        numbers[op.out] = Ref(len(made))
+        made.append(replace(op, args=args, kwargs=kwargs, out=numbers[op.out]))
+    return Steps(tuple(made), mapped(new, output))
 
 
 def _module_call(
@@ -98,10 +112,7 @@ def _filled(op: Op, count: int) -> tuple[Any, ...]:
 
 def _both(ours: Any, theirs: Any) -> Any:
     """The same nest with `ByMode` where plain numbers differ, or None."""
-    a: list[Any] = []
-    b: list[Any] = []
-    mapped(a.append, ours)
-    mapped(b.append, theirs)
+    a, b = list(leaves(ours)), list(leaves(theirs))
     same_nest = mapped(lambda _: 0, ours) == mapped(lambda _: 0, theirs)
     fits = all(x == y or (isinstance(x, bool | float) and type(x) is type(y)) for x, y in zip(a, b, strict=False))
     if not same_nest or not fits:

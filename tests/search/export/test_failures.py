@@ -33,7 +33,7 @@ def test_an_older_export_survives_one_that_fails(format: str, tmp_path: Path) ->
     (tmp_path / "file").write_text("older")
     out = tmp_path / ("python" if FORMATS[format].folder else "file")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
-    with pytest.raises(ExportError, match="exists; choose another one, or say force=True"):
+    with pytest.raises(ExportError, match="exists: name another place with out=, or say force=True to replace it"):
         export_network(nn.Linear(4, 2), torch.randn(2, 4), format, out)
     with pytest.raises(ExportError, match="largest difference"):
         export_network(export_networks.Noisy(), torch.randn(2, 4), format, out, force=True)

@@ -64,6 +64,12 @@ def test_onnx_runs_on_any_batch_in_onnxruntime(folder: Path, student: nn.Module,
     assert [path.name for path in tmp_path.iterdir()] == ["s.onnx"]  # the weights are in the file
     images = batch(folder, 7)
     session = onnxruntime.InferenceSession(tmp_path / "s.onnx", providers=["CPUExecutionProvider"])
+    assert [one.name for one in session.get_outputs()] == ["logits"]
+    assert {one.shape[0] for one in (*session.get_inputs(), *session.get_outputs())} == {"batch"}
+    facts = session.get_modelmeta().custom_metadata_map
+    assert facts["fingerprint"] == read_student_card(folder).fingerprint
+    assert facts["architecture"] == (folder / ARCHITECTURE).read_text().strip()
+    assert session.get_modelmeta().producer_name == "n2n"
     (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(found), student(images), rtol=1e-4, atol=1e-5)
