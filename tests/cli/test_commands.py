@@ -174,8 +174,9 @@ def test_what_a_student_and_its_budget_are_worth_is_noted_at_the_end(
         1,
         "--no-removal",
         "--start",
+        "fresh",
     )
-    limits = ("--evaluations", 1, "--rollouts", 1, "--steps", 1, "--final-epochs", 0.01, "--start", "refit")
+    limits = ("--evaluations", 1, "--rollouts", 1, "--steps", 1, "--final-epochs", 0.01)
     found = n2n("search", "--teacher", teacher, *flags, *limits, "--out", tmp_path / "r")
     assert found.exit_code == 0, found.stderr
     report = (tmp_path / "r" / "report.md").read_text()
