@@ -194,7 +194,7 @@ class Job:
             seed=options.seed,
             device=options.device,
             precision=options.precision,
-            inherit=options.inherit,
+            start=options.start,
             importance=options.importance,
             timings=self.finish.timings,
         )
@@ -212,7 +212,10 @@ class Job:
         """What the long distillation will take, from the mean seconds of one quick one."""
         options, full = self.finish.options, full_recipe(epochs=self.finish.options.final_epochs)
         shown = full.batch_size * total_steps(full, len(self.finish.data.train))
-        return options.finalists * mean_seconds * shown / (quick_recipe().batch_size * options.steps)
+        # A trained image costs about three forward passes, one that is looked at costs one.
+        looked_at = min(QUICK_VALIDATION, len(self.finish.data.training.validation))
+        judged = 3 * quick_recipe().batch_size * options.steps + looked_at
+        return options.finalists * mean_seconds * 3 * shown / judged
 
     def _conclude(self, found: Found, out: Path, shown: Display) -> SearchResult:
         """Everything after the loop, whatever is interrupted in it; first what is there already: front and policies."""

@@ -55,7 +55,7 @@ def search(
     final_epochs: float | None = None,
     finalists: int = 2,
     importance: str = "l1",
-    inherit: bool = True,
+    start: str = "inherited",
     policy: str | Path | None = None,
     teacher_name: str | Mapping[str, Any] | None = None,
     ignored_layers: Sequence[str] = (),
@@ -83,7 +83,9 @@ def search(
         rollouts: students per batch. steps: distillation steps of one judgement. objective: "kd", "logit_mse" or "ce".
         final_epochs, finalists: how long, and how many of the best students are distilled at the end; by default three
             epochs, or as many as make 600 steps on small data.
-        importance, inherit: which channels survive, and whether students start with the teacher's weights.
+        importance: by what the channels that survive are chosen.
+        start: what students start from: the teacher's weights ("inherited"), these solved for its values in closed form
+            ("refit"; `steps=0` then judges without any training), or "fresh".
         policy: a policy folder, or a run's, to start the agent from.
         teacher_name: the built-in teacher's name, or {"name": ..., "kwargs": {...}}, so that `load_student` needs no
             `network=`.
@@ -123,7 +125,7 @@ def search(
         final_epochs=full_epochs(len(data.train)) if final_epochs is None else final_epochs,
         finalists=finalists,
         importance=importance,
-        inherit=inherit,
+        start=start,
         ignored_layers=tuple(ignored_layers),
         device=device,
         precision=precision,

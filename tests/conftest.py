@@ -19,5 +19,5 @@ hypothesis.settings.load_profile("repeatable")
 def seeded() -> None:
     """Seeds the generators that networks and samples draw from where a test hands over none of its own."""
     random.seed(0)
-    np.random.seed(0)  # noqa: NPY002 - third-party networks draw from the global generator
+    np.random.seed(0)
     torch.manual_seed(0)

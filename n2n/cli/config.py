@@ -130,12 +130,12 @@ class SearchSettings(NetworkSettings, SpaceSettings):
     seconds: Annotated[float, Field(gt=0)] | None = None
     agent: Annotated[str, AfterValidator(lambda name: known(name, AGENTS, "agent"))] = "reinforce"
     rollouts: Annotated[int, Field(gt=0)] = 5
-    steps: Annotated[int, Field(gt=0)] = 100
+    steps: Annotated[int, Field(ge=0)] = 100
     objective: Objective = "kd"
     final_epochs: Annotated[float, Field(gt=0)] | None = None
     finalists: Annotated[int, Field(gt=0)] = 2
     importance: Literal["l1", "l2", "bn_scale", "taylor", "random"] = "l1"
-    inherit: bool = True
+    start: Literal["inherited", "refit", "fresh"] = "inherited"
     policy: Path | None = None
     precision: Precision = "auto"
     workers: Annotated[int, Field(ge=0)] = 0

@@ -60,7 +60,8 @@ def command(
     kernels: options.Kernels = None,
     rollouts: Annotated[int | None, typer.Option("--rollouts", help="Students per policy update. [default: 5]")] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", help="Distillation steps to judge a student. [default: 100]")
+        int | None,
+        typer.Option("--steps", help="Distillation steps to judge a student; 0 with --start refit. [default: 100]"),
     ] = None,
     objective: options.Objective = None,
     final_epochs: Annotated[
@@ -70,8 +71,9 @@ def command(
     importance: Annotated[
         str | None, typer.Option("--importance", help="Which channels stay: l1, l2, bn_scale, taylor or random.")
     ] = None,
-    inherit: Annotated[
-        bool | None, typer.Option("--inherit/--no-inherit", help="Whether students start from the teacher's weights.")
+    start: Annotated[
+        str | None,
+        typer.Option("--start", help="Students start inherited, refit (solved) or fresh. [default: inherited]"),
     ] = None,
     policy: Annotated[Path | None, typer.Option("--policy", help="Policy folder, or run, to start from.")] = None,
     ignored_layers: options.IgnoredLayers = None,

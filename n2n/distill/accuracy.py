@@ -70,6 +70,16 @@ def accuracy_of(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     return right, F.cross_entropy(logits, labels).item()
 
 
+def agreement(logits: Tensor, teacher_logits: Tensor) -> float:
+    """How near logits [n, K] are to the teacher's: `1 - |z_s - z_t|^2 / |z_t - mean_n z_t|^2`, at most 1 (equal).
+
+    0 is what the teacher's mean logits would give. It orders students as their negative mean squared error does.
+    """
+    wanted = teacher_logits.to(logits).double()
+    spread = (wanted - wanted.mean(dim=0)).square().sum().clamp_min(torch.finfo(torch.float64).tiny)
+    return 1 - float((logits.double() - wanted).square().sum() / spread)
+
+
 def reestimate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Replaces the running statistics of every batch norm by the plain average over prepared batches [B, C, H, W].
 

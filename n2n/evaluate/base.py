@@ -41,6 +41,7 @@ class Evaluation:
         latency_iqr_ms: interquartile range of the same measure.
         latency_device: what it was measured on.
         size_mb: parameters and buffers in MB, where it is known.
+        agreement: of its logits with the teacher's on the validation images, at most 1; see `distill.accuracy`.
     """
 
     fingerprint: str
@@ -58,6 +59,7 @@ class Evaluation:
     latency_iqr_ms: float | None = None
     latency_device: str | None = None
     size_mb: float | None = None
+    agreement: float | None = None
 
     def __post_init__(self) -> None:
         """Refuses a record that contradicts itself.

@@ -1,25 +1,28 @@
-"""Judging by quick distillation: build, inherit, distil for a few steps, read the validation accuracy."""
+"""Judging by quick distillation: build, start well, distil for a few steps, read the validation accuracy."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from n2n.data.base import Split, TrainingData
-from n2n.distill.accuracy import accuracy
+from n2n.distill.accuracy import accuracy_of, agreement, predict
 from n2n.distill.fit import fit, prepare_views
 from n2n.distill.recipe import Recipe, quick_recipe, total_steps
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, Status, evaluation_seed, not_ok
+from n2n.evaluate.closed_form import ClosedForm, closed_form
 from n2n.networks.latency import Timings
 from search_spaces.base import Architecture, Cost, SearchSpace, SpaceError
 
+STARTS = ("inherited", "refit", "fresh")
+"""What a student starts from."""
 Refuse = Callable[[Cost], str]
 """Why a student of that cost is not worth training; "" where it is."""
 
@@ -42,8 +45,9 @@ class Distillation:
     seed: int
     device: str
     precision: str
-    inherit: bool
+    start: str
     importance: str
+    closed_form: ClosedForm | None
     timings: Timings | None
     refuse: Refuse | None
 
@@ -51,7 +55,7 @@ class Distillation:
     def fidelity(self) -> str:
         """How students are judged, in words."""
         images = len(self.training.train) if self.subset is None else len(self.subset)
-        start = f"inherited by {self.importance}" if self.inherit else "fresh"
+        start = "fresh" if self.start == "fresh" else f"{self.start} by {self.importance}"
         steps = total_steps(self.recipe, images)
         return (
             f"{self.recipe.objective}, {steps} steps of {min(self.recipe.batch_size, images)} on {images} images,"
@@ -65,6 +69,7 @@ class Distillation:
     def prepare(self) -> None:
         """Has the teacher look at all views that students are distilled on: once here, instead of in every worker."""
         prepare_views(self.training, self.recipe, self.teacher, self.subset)
+        self.teacher.logits(self.validation)
 
     def _judge(self, student: Architecture) -> Evaluation:
         start = time.monotonic()
@@ -94,7 +99,9 @@ class Distillation:
         return self.refuse(cost) if self.refuse is not None else ""
 
     def _train(self, student: Architecture, cost: Cost, seed: int, start: float) -> Evaluation:
-        network = self.space.build(student, inherit=self.inherit, importance=self.importance, seed=seed)
+        network = self.space.build(student, inherit=self.start != "fresh", importance=self.importance, seed=seed)
+        if self.closed_form is not None:
+            self.closed_form(network.to(self.device), student, seed=seed)
         result = fit(
             network,
             self.training,
@@ -108,9 +115,10 @@ class Distillation:
         if result.diverged:
             raise DivergedError(f"diverged: {result.reason}")
         mean, std = self.training.mean, self.training.std
-        share, loss = accuracy(
-            network, self.validation, mean=mean, std=std, device=self.device, precision=self.precision
+        logits = predict(
+            network, self.validation.images, mean=mean, std=std, device=self.device, precision=self.precision
         )
+        share, loss = accuracy_of(logits, self.validation.labels)
         if not math.isfinite(loss):
             raise DivergedError(f"diverged: the validation loss is {loss} after {result.steps} steps")
         timing = None if self.timings is None else self.timings.of(student.fingerprint, network)
@@ -126,6 +134,7 @@ class Distillation:
             seconds=time.monotonic() - start,
             seed=seed,
             fidelity=self.fidelity,
+            agreement=agreement(logits, self.teacher.logits(self.validation)),
             latency_ms=timing.median_ms if timing else None,
             latency_iqr_ms=timing.iqr_ms if timing else None,
             latency_device=timing.device if timing else None,
@@ -146,8 +155,9 @@ def distillation(
     seed: int = 0,
     device: str = "cpu",
     precision: str = "auto",
-    inherit: bool = True,
+    start: str = "inherited",
     importance: str = "l1",
+    closed_form_options: Mapping[str, Any] | None = None,
     timings: Timings | None = None,
     refuse: Refuse | None = None,
 ) -> Distillation:
@@ -165,23 +175,34 @@ def distillation(
         seed: of the run; every student's own seed derives from it and the student's fingerprint.
         device: where students are trained.
         precision: "auto", "fp32" or "bf16".
-        inherit: whether students start from the teacher's weights.
+        start: "inherited": with the teacher's weights; "refit": solved in closed form from these, so that no step may
+            be needed at all; "fresh".
         importance: which of the teacher's channels they inherit.
+        closed_form_options: more arguments of `closed_form`, e.g. `{"images": 512}`, where students are refitted.
         timings: times the students that it does not know yet; where it is given, latencies are measured, too.
         refuse: a reason not to train a student of a given cost, e.g. `budget.refusal`; it becomes INVALID. A student
             that is not smaller than the teacher is refused always.
 
     Raises:
-        ValueError: a subset below one image.
+        ValueError: a subset below one image, an unknown start, or a space whose students cannot be refitted.
     """
+    if start not in STARTS:
+        raise ValueError(f"start: expected one of {', '.join(STARTS)}, found {start!r}")
     chosen = recipe if recipe is not None else quick_recipe(steps=steps, objective=objective)
+    if start == "refit":
+        chosen = replace(chosen, reestimate=0)  # the closed form has set the statistics for its weights
+    asked = _draw(len(training.train), subset, seed, "subset")
     if subset is None and chosen.steps is not None:
-        subset = max(1, chosen.steps * chosen.batch_size)
+        subset = max(1, max(chosen.steps, chosen.reestimate) * chosen.batch_size)
     indices = _draw(len(training.train), subset, seed, "subset")
     held = _draw(len(training.validation), validation_subset, seed, "validation_subset")
     validation = training.validation
     if held is not None:
         validation = Split(validation.images[held], validation.labels[held], validation.name)
+    solver = None
+    if start == "refit":
+        options = {"importance": importance, "subset": asked, "seed": seed, "device": device}
+        solver = closed_form(space, training, **{**options, **(closed_form_options or {})})
     return Distillation(
         space=space,
         teacher=teacher,
@@ -192,8 +213,9 @@ def distillation(
         seed=seed,
         device=device,
         precision=precision,
-        inherit=inherit,
+        start=start,
         importance=importance,
+        closed_form=solver,
         timings=timings,
         refuse=refuse,
     )

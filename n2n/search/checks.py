@@ -125,7 +125,7 @@ def check_students(within: Reach, teacher: Teacher, options: SearchOptions) -> l
     """
     try:
         return [
-            space.build(one, inherit=options.inherit, importance=options.importance, seed=options.seed).to(
+            space.build(one, inherit=options.start != "fresh", importance=options.importance, seed=options.seed).to(
                 options.device
             )
             for space, one in within.students

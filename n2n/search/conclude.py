@@ -16,6 +16,7 @@ from n2n.distill.fit import FitResult
 from n2n.distill.recipe import full_recipe
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, evaluation_seed
+from n2n.evaluate.closed_form import closed_form
 from n2n.networks import Timings
 from n2n.networks.units import compression_text, millions
 from n2n.reward import Budget
@@ -201,7 +202,18 @@ class _One:
         options, one = self.finish.options, self.choice.evaluation
         architecture = self.space.from_json(one.architecture)
         seed = evaluation_seed(options.seed, one.fingerprint)
-        student = self.space.build(architecture, inherit=options.inherit, importance=options.importance, seed=seed)
+        student = self.space.build(
+            architecture, inherit=options.start != "fresh", importance=options.importance, seed=seed
+        )
+        if options.start == "refit":
+            solve = closed_form(
+                self.space,
+                self.finish.data.training,
+                importance=options.importance,
+                seed=options.seed,
+                device=options.device,
+            )
+            solve(student, architecture, seed=seed)
         fitted = self._distilled(student, seed, display)
         student.eval()
         figures = self.finish.measured(one.fingerprint, student)

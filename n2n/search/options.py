@@ -20,6 +20,7 @@ BUDGETS = ("max_params", "max_macs", "max_latency_ms", "max_size_mb")
 Granularity = Literal["layer", "block"]
 IMPORTANCES = ("l1", "l2", "bn_scale", "taylor", "random")
 GRANULARITIES = ("layer", "block")
+STARTS = ("inherited", "refit", "fresh")
 DEFAULT_FACTORS = tuple(round(0.1 * step, 1) for step in range(1, 11))
 
 
@@ -54,16 +55,21 @@ class SearchOptions:
     final_epochs: float = 3.0
     finalists: int = 2
     importance: str = "l1"
-    inherit: bool = True
+    start: str = "inherited"
     ignored_layers: tuple[str, ...] = ()
     device: str = "cpu"
     precision: str = "auto"
     workers: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("evaluations", "rollouts", "steps", "finalists", "round_to"):
+        for name in ("evaluations", "rollouts", "finalists", "round_to"):
             if getattr(self, name) < 1:
                 raise SearchError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.steps < 0 or (self.steps == 0 and self.start != "refit"):
+            raise SearchError(
+                f"steps={self.steps} must be at least 1, or 0 with start='refit': students that start from"
+                f" {self.start!r} cannot be judged without training"
+            )
         if not (self.final_epochs > 0 and math.isfinite(self.final_epochs)):
             raise SearchError(f"final_epochs={self.final_epochs} must be a positive number")
         if self.seconds is not None and not self.seconds > 0:
@@ -74,6 +80,7 @@ class SearchOptions:
             raise SearchError("removal and shrinkage are both off: there is nothing to search; turn one on")
         _check_budgets({name: getattr(self, name) for name in BUDGETS})
         _one_of("importance", self.importance, IMPORTANCES)
+        _one_of("start", self.start, STARTS)
         _one_of("granularity", self.granularity, GRANULARITIES)
         _one_of("objective", self.objective, tuple(OBJECTIVES))
         _one_of("precision", self.precision, PRECISIONS)

@@ -34,6 +34,7 @@ _FIELDS: tuple[tuple[str, str], ...] = (
     ("latency_iqr_ms", "REAL"),
     ("latency_device", "TEXT"),
     ("size_mb", "REAL"),
+    ("agreement", "REAL"),  # of the logits with the teacher's, at most 1
 )
 COLUMNS: tuple[str, ...] = tuple(name for name, _ in _FIELDS)
 EARLIER = 16
@@ -176,6 +177,7 @@ def _row(record: Record) -> tuple[object, ...]:
         one.latency_iqr_ms,
         one.latency_device,
         one.size_mb,
+        one.agreement,
     )
 
 

@@ -29,6 +29,8 @@ from search_spaces.teacher.channels import Plan
 from search_spaces.teacher.costs import CostTable
 from search_spaces.teacher.features import COLUMN, SIZE_COLUMNS, size_columns, static_rows
 from search_spaces.teacher.flows import Ints, WidthConflict
+from search_spaces.teacher.inherit import kept_classes
+from search_spaces.teacher.record import Recorder
 from search_spaces.teacher.removal import (
     Shape,
     canonical,
@@ -40,6 +42,7 @@ from search_spaces.teacher.removal import (
 )
 from search_spaces.teacher.sizes import Sizes
 from search_spaces.teacher.student_builder import build
+from search_spaces.teacher.targets import Targets, targets
 from search_spaces.teacher.verify import verify
 
 _CACHE = 4096
@@ -202,6 +205,16 @@ class TeacherSpace(ABC):
             verify(self.reading, self._shape(own), network)
             self._verified.add(own.fingerprint)
         return network
+
+    def targets(self, architecture: Architecture, *, importance: str = "l1", seed: int = 0) -> Targets:
+        """Which values of the teacher the layers of a student stand for, if it was built with the same arguments."""
+        shape = self._shape(architecture)
+        keep = kept_classes(self.reading, shape, importance, gradients=self._gradients, seed=seed)
+        return targets(self.reading, shape, keep)
+
+    def recorder(self, example: torch.Tensor) -> Recorder:
+        """What runs the teacher on batches of the size of `example` and shows the values inside."""
+        return Recorder(self.reading, example)
 
     def cost(self, architecture: Architecture) -> Cost:
         """Parameters, MACs and bytes of an architecture, without building it."""

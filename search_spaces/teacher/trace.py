@@ -70,7 +70,20 @@ def trace(
         SpaceError: the network does not run on the example inputs, or its graph cannot be captured.
     """
     own = _private(network)
-    module: nn.Module = own if forward_fn is None else _Wrapped(own, forward_fn)
+    program = capture(own, example_inputs, forward_fn)
+    prefix = "" if forward_fn is None else "network."
+    return tuple(_nodes(program, own, prefix)), own
+
+
+def capture(
+    network: nn.Module, example_inputs: ExampleInputs, forward_fn: ForwardFn | None = None
+) -> torch.export.ExportedProgram:
+    """The graph of a network (eval mode) for batches of the example's size; it shares the network's weights.
+
+    Raises:
+        SpaceError: the network does not run on the example inputs, or its graph cannot be captured.
+    """
+    module: nn.Module = network if forward_fn is None else _Wrapped(network, forward_fn)
     args, kwargs = _arguments(example_inputs, forward_fn)
     try:
         with torch.no_grad():
@@ -84,15 +97,13 @@ def trace(
         with torch.no_grad(), warnings.catch_warnings():
             # Recurrent layers gather their weights anew in each call; the copy that this happens to is ours.
             warnings.filterwarnings("ignore", message="The tensor attribute.* assigned during export")
-            program = torch.export.export(module, args, kwargs)
+            return torch.export.export(module, args, kwargs)
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         raise SpaceError(
             f"{type(network).__name__}: torch.export could not capture the graph ({str(error).splitlines()[0]}). "
             "Control flow that depends on the data is the usual cause: wrap the network in a module whose forward "
             "takes one path (or pass forward_fn=... to the space)."
         ) from error
-    prefix = "" if forward_fn is None else "network."
-    return tuple(_nodes(program, own, prefix)), own
 
 
 def _private(network: nn.Module) -> nn.Module:

@@ -47,19 +47,9 @@ def test_what_a_student_and_its_budget_are_worth_is_noted_at_the_end(
     n2n: Run, said: Said, teacher: Path, tmp_path: Path
 ) -> None:
     """One distillation step from scratch leaves a guess; factors of a tenth leave far less than the budget allows."""
-    flags = (
-        "--max-params",
-        "90%",
-        "--max-macs",
-        "3.5k",
-        "--factor",
-        0.1,
-        "--factor",
-        1,
-        "--no-removal",
-        "--no-inherit",
-    )
-    limits = ("--evaluations", 1, "--rollouts", 1, "--steps", 1, "--final-epochs", 0.01, "--no-inherit")
+    budgets = ("--max-params", "90%", "--max-macs", "3.5k")
+    flags = (*budgets, "--no-removal", "--factor", 0.1, "--factor", 1, "--start", "fresh")
+    limits = ("--evaluations", 1, "--rollouts", 1, "--steps", 1, "--final-epochs", 0.01)
     found = n2n("search", "--teacher", teacher, *flags, *limits, "--out", tmp_path / "r")
     assert found.exit_code == 0, found.stderr
     report = (tmp_path / "r" / "report.md").read_text()

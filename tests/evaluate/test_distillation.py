@@ -74,8 +74,8 @@ def test_the_networks_inheritance_is_as_asked(world):
     student = world.students(4)[-1]
     options = {"recipe": dataclasses.replace(world.recipe, steps=0)}
     inherited, fresh = (
-        distillation(world.space, world.teacher, world.training, inherit=inherit, **options)([student])[0]
-        for inherit in (True, False)
+        distillation(world.space, world.teacher, world.training, start=start, **options)([student])[0]
+        for start in ("inherited", "fresh")
     )
     assert inherited.loss != fresh.loss
     assert "inherited" in inherited.fidelity

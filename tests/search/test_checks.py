@@ -205,10 +205,10 @@ def test_students_that_cannot_start_afresh_are_refused(example: Tensor, digits: 
     with torch.no_grad():
         network.scale.zero_()
     teacher = Teacher(network, digits.training)
-    for inherit in (True, False):
-        options = SearchOptions(inherit=inherit)
+    for start in ("inherited", "fresh"):
+        options = SearchOptions(start=start)
         within = reach(TeacherSpaces(network, example, options), options.stages)
-        if inherit:
+        if start == "inherited":
             assert len(check_students(within, teacher, options)) == len(within.students)
         else:
             with pytest.raises(SearchError, match="cannot be built: inherit=False"):
