@@ -274,7 +274,7 @@ def test_no_student_under_the_budget_is_said(teacher: nn.Module, digits: Data, t
         ({"objective": "mse"}, "objective='mse' does not exist"),
         ({"precision": "fp8"}, "precision='fp8' does not exist"),
         ({"device": "gpu"}, "device='gpu' does not exist"),
-        ({"max_latency_ms": 1e-6}, "max_latency_ms=1e-06 is impossible.*ask for"),
+        ({"max_latency_ms": 1e-6}, "max_latency_ms=0.00000100 is impossible.*ask for"),
         ({"teacher_name": "resnet20"}, "teacher_name='resnet20' is not this network"),
     ],
 )

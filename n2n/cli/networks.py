@@ -12,11 +12,12 @@ from torch import nn
 
 from n2n.cli.config import ConfigError, DataSettings, NetworkSettings, known
 from n2n.cli.door import say
-from n2n.data import DATA, Data, DataError, Origin, load
+from n2n.data import DATA, Data, DataError, Origin, example_inputs, load
 from n2n.data.datasets import resolve
 from n2n.distill.teacher import Teacher
 from n2n.networks import TEACHERS, build_teacher
 from n2n.search.artefacts import MadeWith, load_weights, read_student_card
+from n2n.search.checks import check_network
 from n2n.search.teachers import load_teacher, read_card
 
 DEFAULT_DATA = "digits"
@@ -160,8 +161,10 @@ def trained(found: Chosen, settings: NetworkSettings) -> Chosen:
 
     Raises:
         ConfigError: it is.
+        SearchError: it does not give logits for the data.
     """
     if found.arguments is None and settings.teacher is None and settings.weights is None:
+        check_network(found.network, example_inputs(found.data), found.data.training)
         notes = Teacher(found.network, found.data.training, name=found.name).notes
         if notes:
             raise ConfigError(

@@ -12,8 +12,9 @@ from n2n.cli import options
 from n2n.cli.config import TrainTeacherSettings
 from n2n.cli.door import Outcome, run, say
 from n2n.cli.networks import load_data, runs_code, untrained
-from n2n.data import Data
+from n2n.data import Data, example_inputs
 from n2n.networks.units import mac_text, millions
+from n2n.search.checks import check_network
 from n2n.search.teachers import TeacherCard, save_teacher, train_teacher
 
 EPOCHS = {"digits": 20.0, "mnist": 3.0, "fashion-mnist": 4.0, "cifar-10": 30.0, "cifar-100": 30.0}
@@ -49,6 +50,7 @@ def train(settings: TrainTeacherSettings) -> Outcome:
     for note in data.notes:
         say(f"note: {note}")
     network, arguments = untrained(settings.network, settings.network_args, data, settings.seed)
+    check_network(network, example_inputs(data), data.training)
     given = settings.network_args if arguments is None else arguments
     card = fit(network, data, settings, source, given)
     save_teacher(out, network, card)

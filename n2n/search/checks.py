@@ -51,7 +51,8 @@ def check_network(network: nn.Module, example_inputs: Tensor, training: Training
     if not isinstance(logits, Tensor):
         raise SearchError(
             f"the teacher's output is {found}, expected a tensor of logits {wanted}; wrap it in a module whose forward "
-            f"returns the logits alone, and give Logits(network):\n\n{_wrapper(logits, wanted)}"
+            "returns the logits alone, and give Logits(network), whose weights are called network.NAME:\n\n"
+            f"{_wrapper(logits, wanted)}"
         )
     if found != wanted:
         raise SearchError(

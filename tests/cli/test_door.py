@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import Result
 
 from n2n.cli.door import BAD_INPUT, Outcome, run
 from n2n.search.errors import SearchError
@@ -37,6 +40,46 @@ def test_code_to_paste_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err.rstrip() == f"error: wrap it:\n\n{code}"
     refused(SearchError(f"wrap it:\n\n{code}"), as_json=True)
     assert code in json.loads(capsys.readouterr().out)["error"]
+
+
+@pytest.mark.parametrize("command", ["search", "train-teacher"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_network_that_returns_a_dict_is_refused_with_a_wrapper_that_works(
+    n2n: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, wrapped: bool
+) -> None:
+    name = f"own_dict_{command.replace('-', '_')}_{wrapped}"
+    (tmp_path / f"{name}.py").write_text(DICT + ("    return Logits(Net())\n" if wrapped else "    return Net()\n"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    network = ("--network",) if command == "search" else ()
+    flags = ("--epochs", 0.1) if command == "train-teacher" else ()
+    result = n2n(command, *network, f"{name}:build", *flags, "--out", tmp_path / "out")
+    if wrapped and command == "search":
+        assert "at chance level" in result.stderr, "not the output, but its lack of training is the reason now"
+    elif wrapped:
+        assert result.exit_code == 0, result.stderr
+    else:
+        assert result.exit_code == 2
+        assert "return self.network(x)['logits']\n" in result.stderr
+        assert not (tmp_path / "out").exists()
+
+
+DICT = """import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = torch.nn.Linear(64, 10)
+
+    def forward(self, x):
+        return {"loss": None, "logits": self.fc(x.flatten(1)) * 0}
+
+class Logits(torch.nn.Module):
+    def __init__(self, network): super().__init__(); self.network = network
+    def forward(self, x): return self.network(x)['logits']
+
+def build():
+"""
 
 
 def test_a_bug_keeps_its_traceback() -> None:
