@@ -15,8 +15,10 @@ from search_spaces.limits import NO_LIMITS, RESERVE, CostLimits
 from search_spaces.smallest import descents, smallest
 from search_spaces.teacher.analysis import Reading, ignored
 from search_spaces.teacher.architecture import TeacherArchitecture
+from search_spaces.teacher.branches import Branch
+from search_spaces.teacher.reachable import reachable
 from search_spaces.teacher.reading import read
-from search_spaces.teacher.removal import canonical, emptied_branches
+from search_spaces.teacher.removal import canonical, conflict, emptied_branches
 from search_spaces.teacher.space import TeacherSpace
 from search_spaces.teacher.trace import ExampleInputs, ForwardFn
 
@@ -82,13 +84,14 @@ class LayerRemoval(TeacherSpace):
         self._reasons = {layer.name: layer.reason for layer in reading.layers}
         self._kept = kept
         self._reasons |= dict.fromkeys(kept, "is ignored on request")
+        self._removals: dict[tuple[int, ...], frozenset[str]] = {}
         self._decisions = self._by_layer() if granularity == "layer" else self._by_block()
+        self._drop_unreachable()
         if not self._decisions and not may_be_empty:
             reasons = "; ".join(f"{name} {reason}" for name, reason in list(self._reasons.items())[:6])
             raise SpaceError(
                 f"layer_removal: no {granularity} of {type(reading.network).__name__} can be removed ({reasons})"
             )
-        self._removals: dict[tuple[int, ...], frozenset[str]] = {}
         self._limits = NO_LIMITS
         self._way_down: tuple[int, ...] = ()
         if limits != NO_LIMITS:
@@ -102,8 +105,7 @@ class LayerRemoval(TeacherSpace):
         """Each branch that can be emptied and holds nothing that must stay, named by its module."""
         decisions = []
         for branch in self.reading.branches:
-            must_stay = ("is the first layer", "is the classifier", "is ignored on request")
-            why = branch.reason or next((r for n in branch.layers if (r := self._reasons[n]) in must_stay), "")
+            why = self._why_whole(branch)
             if not why:
                 decisions.append((branch.name, branch.layers))
             else:
@@ -113,6 +115,29 @@ class LayerRemoval(TeacherSpace):
         for name in self._reasons:
             self._reasons[name] = "" if name in decided else self._reasons[name] or "is in no residual branch"
         return tuple(decisions)
+
+    def _drop_unreachable(self) -> None:
+        """Leaves out the decisions that no legal draft takes, with the reason."""
+        possible = reachable(self.reading, [layers for _, layers in self._decisions], self._fit)
+        for (_, layers), found in zip(self._decisions, possible, strict=True):
+            if not found:
+                self._reasons |= dict.fromkeys(layers, self._why_not_alone(layers))
+        self._decisions = tuple(one for one, found in zip(self._decisions, possible, strict=True) if found)
+
+    def _why_not_alone(self, layers: tuple[str, ...]) -> str:
+        """Why layers that might be removed are in no legal draft, and what removes them all the same."""
+        around = [one for one in self.reading.branches if set(one.layers).issuperset(layers)]
+        whole = [one for one in around if not self._why_whole(one) and self._fit(frozenset(one.layers))]
+        if whole and self.granularity == "layer":
+            name = min(whole, key=lambda one: len(one.layers)).name
+            return f"can only go together with other layers; granularity 'block' removes the branch {name}"
+        why = conflict(self.reading, canonical(self.reading, layers)) or "an ignored layer would go with it"
+        return f"cannot go alone ({why}); no granularity removes it together with others"
+
+    def _why_whole(self, branch: Branch) -> str:
+        """Why a branch cannot go as a whole, or empty."""
+        must_stay = ("is the first layer", "is the classifier", "is ignored on request")
+        return branch.reason or next((r for n in branch.layers if (r := self._reasons[n]) in must_stay), "")
 
     @property
     def num_decisions(self) -> int:

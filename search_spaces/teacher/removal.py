@@ -72,6 +72,15 @@ def removal_plan(reading: Reading, removed: frozenset[str]) -> Plan:
     return plan(reading.nodes, reading.widths, removed, emptied, skipped, reading.distrusted)
 
 
+def conflict(reading: Reading, removed: frozenset[str]) -> str:
+    """Why what remains does not fit together; empty where it does."""
+    try:
+        removal_plan(reading, removed)
+    except WidthConflict as error:
+        return str(error)
+    return ""
+
+
 def shape_of(
     reading: Reading, architecture: TeacherArchitecture, *, plans: dict[frozenset[str], Plan] | None = None
 ) -> Shape:
