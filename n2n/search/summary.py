@@ -108,7 +108,8 @@ def remarks(
     ]
     for student in students:
         guessing = chance_note(student.figures.validation_accuracy, finish.data.validation.labels)
-        unused = unused_note(budget, student.figures.to_json(), teacher.to_json())
+        removal = "removal" in finish.options.stages
+        unused = unused_note(budget, student.figures.to_json(), teacher.to_json(), removal=removal)
         notes += [f"Student {student.rank} {note}." for note in (guessing, unused) if note]
     return notes
 

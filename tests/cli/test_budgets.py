@@ -56,3 +56,4 @@ def test_what_a_student_and_its_budget_are_worth_is_noted_at_the_end(
     for note in ("max_macs=3,500 excludes nothing", "Student 1 is at chance level", "% of the budget ("):
         assert note in found.stdout
         assert note in report
+    assert "removal stage" not in report, "advice to leave out what is left out"
