@@ -119,10 +119,10 @@ def idle_notes(budget: Budget, teacher: Costs) -> tuple[str, ...]:
     )
 
 
-def unused_note(budget: Budget, student: Costs, teacher: Costs, *, removal: bool = True) -> str:
+def unused_note(budget: Budget, student: Costs, teacher: Costs, *, removal: bool) -> str:
     """What to say of a student that uses little of every limit (those that exclude nothing aside); "" where it does.
 
-    The share that counts is that of the limit that it comes closest to; `removal` says whether layers could be removed.
+    The share that counts is that of the limit that it comes closest to. `removal`: there was a removal stage.
     """
     shares = [
         (student[one.figure] / allowed, f"{one.text(student[one.figure])} of {one.words(allowed)}")
