@@ -240,7 +240,9 @@ class Job:
             measuring=measuring,
             interrupted=late,
         )
-        done.notes[:0] = [*self.notes, *remarks(choices, judged, finish, done.students, self.budget, teacher)]
+        removal = "removal" in found.spaces
+        said = remarks(choices, judged, finish, done.students, self.budget, teacher, removal=removal)
+        done.notes[:0] = [*self.notes, *said]
         result = SearchResult(
             out=out,
             front=front,

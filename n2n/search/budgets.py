@@ -119,10 +119,10 @@ def idle_notes(budget: Budget, teacher: Costs) -> tuple[str, ...]:
     )
 
 
-def unused_note(budget: Budget, student: Costs, teacher: Costs) -> str:
+def unused_note(budget: Budget, student: Costs, teacher: Costs, *, removal: bool) -> str:
     """What to say of a student that uses little of every limit (those that exclude nothing aside); "" where it does.
 
-    The share that counts is that of the limit that it comes closest to.
+    The share that counts is that of the limit that it comes closest to. `removal`: there was a removal stage.
     """
     shares = [
         (student[one.figure] / allowed, f"{one.text(student[one.figure])} of {one.words(allowed)}")
@@ -132,9 +132,8 @@ def unused_note(budget: Budget, student: Costs, teacher: Costs) -> str:
     if not shares or max(shares)[0] >= FAR_BELOW:
         return ""
     share, words = max(shares)
-    return (
-        f"uses {share:.0%} of the budget ({words}): a larger one may keep more accuracy; judge more students, "
-        "or leave the removal stage out"
+    return f"uses {share:.0%} of the budget ({words}): a larger one may keep more accuracy; judge more students" + (
+        ", or leave the removal stage out" if removal else ""
     )
 
 

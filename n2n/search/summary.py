@@ -94,8 +94,11 @@ def remarks(
     students: Sequence[StudentResult],
     budget: Budget,
     teacher: Figures,
+    *,
+    removal: bool,
 ) -> list[str]:
-    """What a reader of the report must know first; `students` are the choices that were finished."""
+    """What a reader of the report must know first; `students` are the choices that were finished; `removal`: there was
+    a removal stage."""
     notes = list(finish.teacher.notes)
     if not choices:
         notes.append(f"None of the {len(judged)} students could be judged; the reasons are below.")
@@ -108,7 +111,7 @@ def remarks(
     ]
     for student in students:
         guessing = chance_note(student.figures.validation_accuracy, finish.data.validation.labels)
-        unused = unused_note(budget, student.figures.to_json(), teacher.to_json())
+        unused = unused_note(budget, student.figures.to_json(), teacher.to_json(), removal=removal)
         notes += [f"Student {student.rank} {note}." for note in (guessing, unused) if note]
     return notes
 

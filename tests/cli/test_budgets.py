@@ -56,3 +56,17 @@ def test_what_a_student_and_its_budget_are_worth_is_noted_at_the_end(
     for note in ("max_macs=3,500 excludes nothing", "Student 1 is at chance level", "% of the budget ("):
         assert note in found.stdout
         assert note in report
+    assert "removal stage" not in report, "advice to leave out what is left out"
+
+
+def test_no_one_is_told_to_leave_out_a_stage_that_had_no_decision(n2n: Run, tmp_path: Path) -> None:
+    """The first layer and the classifier stay, and what is between is ignored: removal is asked for and left out."""
+    trained = n2n("train-teacher", "mlp", "--network-arg", "hidden=[16]", "--epochs", 4, "--out", tmp_path / "t")
+    assert trained.exit_code == 0, trained.stderr
+    flags = ("--max-params", "90%", "--factor", 0.1, "--factor", 1, "--evaluations", 2, "--rollouts", 1)
+    limits = ("--steps", 1, "--final-epochs", 0.01, "--ignored-layer", 0, "--ignored-layer", 2)
+    found = n2n("search", "--teacher", tmp_path / "t", *flags, *limits, "--out", tmp_path / "r")
+    assert "removal is left out" in found.stderr
+    report = (tmp_path / "r" / "report.md").read_text()
+    assert "% of the budget (" in report
+    assert "leave the removal stage out" not in report

@@ -114,10 +114,13 @@ def test_limits_that_the_teacher_keeps_to_are_noted() -> None:
 def test_a_student_far_below_the_budget_is_noted_by_the_limit_it_comes_closest_to() -> None:
     teacher = {"parameters": 1000, "macs": 50_000, "size_mb": 0.004, "latency_ms": 1.0}
     student = {"parameters": 199, "macs": 9_000, "size_mb": 0.001, "latency_ms": 0.1}
-    assert "uses 40% of the budget (199 of 500 parameters)" in unused_note(Budget(500, 40_000), student, teacher)
-    assert unused_note(Budget(398, 40_000), student, teacher) == ""
-    assert unused_note(Budget(), student, teacher) == ""
-    assert unused_note(Budget(max_macs=60_000), student, teacher) == "", "a limit that excludes nothing"
+    note = unused_note(Budget(500, 40_000), student, teacher, removal=True)
+    assert "uses 40% of the budget (199 of 500 parameters)" in note
+    assert note.endswith("judge more students, or leave the removal stage out")
+    assert unused_note(Budget(500), student, teacher, removal=False).endswith("judge more students")
+    assert unused_note(Budget(398, 40_000), student, teacher, removal=True) == ""
+    assert unused_note(Budget(), student, teacher, removal=True) == ""
+    assert unused_note(Budget(max_macs=60_000), student, teacher, removal=True) == "", "a limit that excludes nothing"
 
 
 def test_a_student_at_chance_level_is_noted() -> None:
