@@ -17,8 +17,8 @@ from search_spaces.coverage import Coverage, LayerCoverage, Range, chained_range
 from search_spaces.layer_removal import Granularity, LayerRemoval
 from search_spaces.layer_shrinkage import FACTORS, LayerShrinkage
 from search_spaces.teacher.analysis import Reading, ignored
+from search_spaces.teacher.capture import ExampleInputs, ForwardFn
 from search_spaces.teacher.reading import read
-from search_spaces.teacher.trace import ExampleInputs, ForwardFn
 
 BOTH = "removal, then shrinkage"
 

@@ -16,11 +16,11 @@ from search_spaces.smallest import descents, smallest
 from search_spaces.teacher.analysis import Reading, ignored
 from search_spaces.teacher.architecture import TeacherArchitecture
 from search_spaces.teacher.branches import Branch
+from search_spaces.teacher.capture import ExampleInputs, ForwardFn
 from search_spaces.teacher.reachable import reachable
 from search_spaces.teacher.reading import read
 from search_spaces.teacher.removal import canonical, conflict, emptied_branches
 from search_spaces.teacher.space import TeacherSpace
-from search_spaces.teacher.trace import ExampleInputs, ForwardFn
 
 Granularity = Literal["layer", "block"]
 

@@ -15,11 +15,11 @@ from search_spaces.base import Architecture, Cost, Draft, LayerRow, Mask, SpaceE
 from search_spaces.limits import NO_LIMITS, RESERVE, CostLimits
 from search_spaces.teacher.analysis import Layer, Reading, ignored
 from search_spaces.teacher.architecture import TeacherArchitecture
+from search_spaces.teacher.capture import ExampleInputs, ForwardFn
 from search_spaces.teacher.channels import Channels
 from search_spaces.teacher.reading import read
 from search_spaces.teacher.removal import shape_of
 from search_spaces.teacher.space import TeacherSpace
-from search_spaces.teacher.trace import ExampleInputs, ForwardFn
 
 FACTORS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 

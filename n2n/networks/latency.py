@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.benchmark import Timer
 
 from n2n.networks.untouched import untouched
-from search_spaces.teacher.trace import ExampleInputs, ForwardFn
+from search_spaces.teacher.capture import ExampleInputs, ForwardFn
 
 THREADS: Final = 1
 """CPU threads of every latency that is compared with another."""

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from search_spaces.base import SpaceError
 from search_spaces.teacher.branches import Branch, find_branches, graph_of
+from search_spaces.teacher.capture import CaptureTimeoutError, ExampleInputs, ForwardFn
 from search_spaces.teacher.channels import Plan, plan
 from search_spaces.teacher.macs import count_macs, dry_run
 from search_spaces.teacher.operations import WEIGHTS
 from search_spaces.teacher.outlines import outlines
 from search_spaces.teacher.rules import known_widths
-from search_spaces.teacher.trace import ExampleInputs, ForwardFn, Node, trace
+from search_spaces.teacher.trace import Node, trace
 
 CONNECTED = frozenset({"conv", "depthwise_conv", "linear"})
 """Kinds of layers whose weights connect inputs with outputs."""
@@ -102,20 +103,26 @@ class Reading:
         return self.macs - sum(layer.macs for layer in self.layers)
 
 
-def analyse(network: nn.Module, example_inputs: ExampleInputs, *, forward_fn: ForwardFn | None = None) -> Reading:
+def analyse(
+    network: nn.Module,
+    example_inputs: ExampleInputs,
+    *,
+    forward_fn: ForwardFn | None = None,
+    seconds: float = float("inf"),
+) -> Reading:
     """What a teacher's graph says; `reading.read` then tries what it does not say for certain.
 
     Raises:
-        SpaceError: it does not run on the example inputs, or its graph cannot be captured.
+        SpaceError: it does not run on the example inputs, or its graph cannot be captured within `seconds`.
     """
     example = _few(example_inputs)
     try:
-        nodes, own = trace(network, example, forward_fn)
-    except SpaceError:
-        if example is example_inputs:
+        nodes, own = trace(network, example, forward_fn, seconds=seconds)
+    except SpaceError as error:
+        if example is example_inputs or isinstance(error, CaptureTimeoutError):
             raise
         example = example_inputs  # the number of examples is fixed in the network's code
-        nodes, own = trace(network, example, forward_fn)
+        nodes, own = trace(network, example, forward_fn, seconds=seconds)
     graph = graph_of(nodes)
     names = tuple(dict.fromkeys(node.layer for node in nodes if node.layer))
     batch = next((node.shape[0] for node in nodes if node.op == "input" and node.shape), 1)

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 
-from search_spaces.teacher.trace import ExampleInputs, ForwardFn
+from search_spaces.teacher.capture import ExampleInputs, ForwardFn
 
 
 def count_macs(network: nn.Module, example_inputs: ExampleInputs, forward_fn: ForwardFn | None = None) -> int:

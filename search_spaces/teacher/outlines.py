@@ -12,8 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
+from search_spaces.teacher.capture import ExampleInputs, ForwardFn
 from search_spaces.teacher.macs import call
-from search_spaces.teacher.trace import ExampleInputs, ForwardFn
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from torch import nn
 
 from search_spaces.teacher.analysis import Reading, analyse
 from search_spaces.teacher.architecture import TeacherArchitecture, architecture_from_json
+from search_spaces.teacher.capture import ExampleInputs, ForwardFn
 from search_spaces.teacher.channels import plan
 from search_spaces.teacher.removal import shape_of
 from search_spaces.teacher.student_builder import build
-from search_spaces.teacher.trace import ExampleInputs, ForwardFn
 from search_spaces.teacher.verify import misfit
 
 SECONDS = 60.0
-"""How long a network may be read; what has not been tried by then is frozen. The capture itself is not cut short."""
+"""How long a network may be read: its graph has to be captured, and what has not been tried by then is frozen."""
 
 
 def read(
@@ -33,10 +33,14 @@ def read(
     are frozen.
 
     Raises:
-        SpaceError: it does not run on the example inputs, or its graph cannot be captured.
+        SpaceError: it does not run on the example inputs, or its graph cannot be captured (in time).
     """
     deadline = time.monotonic() + seconds
-    reading = analyse(network, example_inputs, forward_fn=forward_fn)
+    return settled(analyse(network, example_inputs, forward_fn=forward_fn, seconds=seconds), deadline)
+
+
+def settled(reading: Reading, deadline: float) -> Reading:
+    """A reading in which every width that may change was tried; those untried at `deadline` (monotonic) are frozen."""
     while suspects := _suspects(reading):
         held = _try(reading, suspects, deadline)
         if not held:

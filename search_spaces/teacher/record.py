@@ -11,7 +11,7 @@ from torch.export.graph_signature import InputKind
 
 from search_spaces.base import SpaceError
 from search_spaces.teacher.analysis import Reading
-from search_spaces.teacher.trace import capture
+from search_spaces.teacher.capture import capture
 
 Look = Callable[[int, Tensor], None]
 """Called with a node's index and its value, while it runs; the value must be copied to be kept."""

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import copy
 import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from search_spaces.base import SpaceError
+from search_spaces.teacher.capture import ExampleInputs, ForwardFn, capture
 from search_spaces.teacher.operations import LAYERED, classify
-
-ExampleInputs = torch.Tensor | tuple[torch.Tensor, ...] | Mapping[str, torch.Tensor]
-ForwardFn = Callable[[nn.Module, Any], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -49,61 +45,22 @@ class Node:
     modules: tuple[str, ...] = ()
 
 
-class _Wrapped(nn.Module):
-    """A network behind the user's own way of calling it."""
-
-    def __init__(self, network: nn.Module, forward_fn: ForwardFn) -> None:
-        super().__init__()
-        self.network = network
-        self._forward_fn = forward_fn
-
-    def forward(self, inputs: Any) -> torch.Tensor:
-        return self._forward_fn(self.network, inputs)
-
-
 def trace(
-    network: nn.Module, example_inputs: ExampleInputs, forward_fn: ForwardFn | None = None
+    network: nn.Module,
+    example_inputs: ExampleInputs,
+    forward_fn: ForwardFn | None = None,
+    *,
+    seconds: float = float("inf"),
 ) -> tuple[tuple[Node, ...], nn.Module]:
     """The nodes of a network in execution order, and the copy of the network (eval mode) that they were read from.
 
     Raises:
-        SpaceError: the network does not run on the example inputs, or its graph cannot be captured.
+        SpaceError: see `capture`.
     """
     own = _private(network)
-    program = capture(own, example_inputs, forward_fn)
+    program = capture(own, example_inputs, forward_fn, seconds=seconds)
     prefix = "" if forward_fn is None else "network."
     return tuple(_nodes(program, own, prefix)), own
-
-
-def capture(
-    network: nn.Module, example_inputs: ExampleInputs, forward_fn: ForwardFn | None = None
-) -> torch.export.ExportedProgram:
-    """The graph of a network (eval mode) for batches of the example's size; it shares the network's weights.
-
-    Raises:
-        SpaceError: the network does not run on the example inputs, or its graph cannot be captured.
-    """
-    module: nn.Module = network if forward_fn is None else _Wrapped(network, forward_fn)
-    args, kwargs = _arguments(example_inputs, forward_fn)
-    try:
-        with torch.no_grad():
-            module(*args, **kwargs)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        raise SpaceError(
-            f"{type(network).__name__} does not run on the example inputs {_shapes(example_inputs)}: {error}. "
-            "Pass one batch just as the network receives it in training."
-        ) from error
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            # Recurrent layers gather their weights anew in each call; the copy that this happens to is ours.
-            warnings.filterwarnings("ignore", message="The tensor attribute.* assigned during export")
-            return torch.export.export(module, args, kwargs)
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        raise SpaceError(
-            f"{type(network).__name__}: torch.export could not capture the graph ({str(error).splitlines()[0]}). "
-            "Control flow that depends on the data is the usual cause: wrap the network in a module whose forward "
-            "takes one path (or pass forward_fn=... to the space)."
-        ) from error
 
 
 def _private(network: nn.Module) -> nn.Module:
@@ -115,24 +72,6 @@ def _private(network: nn.Module) -> nn.Module:
             # that its activation is none which that kernel knows; it computes the same.
             module.activation_relu_or_gelu = 0
     return own
-
-
-def _arguments(example_inputs: ExampleInputs, forward_fn: ForwardFn | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if forward_fn is not None or isinstance(example_inputs, torch.Tensor):
-        return (example_inputs,), {}
-    if isinstance(example_inputs, Mapping):
-        return (), dict(example_inputs)
-    if isinstance(example_inputs, tuple):
-        return example_inputs, {}
-    raise SpaceError(f"example_inputs: expected a tensor, a tuple or a dict, found {type(example_inputs).__name__}")
-
-
-def _shapes(example_inputs: ExampleInputs) -> str:
-    if isinstance(example_inputs, torch.Tensor):
-        return str(list(example_inputs.shape))
-    if isinstance(example_inputs, Mapping):
-        return str({name: list(value.shape) for name, value in example_inputs.items()})
-    return str([list(value.shape) for value in example_inputs])
 
 
 def _nodes(program: torch.export.ExportedProgram, network: nn.Module, prefix: str) -> Iterator[Node]:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from search_spaces.base import SpaceError
 from search_spaces.teacher.analysis import Reading
+from search_spaces.teacher.capture import ExampleInputs
 from search_spaces.teacher.macs import call, meta_twin, tensors, without_values
 from search_spaces.teacher.removal import Shape
-from search_spaces.teacher.trace import ExampleInputs
 
 FAULTS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError, ArithmeticError)
 """What a network whose sizes do not fit together raises."""

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from search_spaces import layer_shrinkage
 from search_spaces.base import SpaceError, replay
 from search_spaces.layer_shrinkage import LayerShrinkage
+from search_spaces.teacher.analysis import analyse
 from search_spaces.teacher.architecture import TeacherArchitecture
-from search_spaces.teacher.reading import read
+from search_spaces.teacher.reading import read, settled
 from search_spaces.teacher.reshape import axis_blocks
 
 NORMS = (nn.LayerNorm, nn.GroupNorm)
@@ -145,7 +146,7 @@ def test_a_stored_head_size_freezes_the_heads_with_the_line() -> None:
 
 def test_what_there_was_no_time_to_try_is_frozen() -> None:
     network, batch = Heads(), torch.randn(2, 5, 8)
-    hasty = read(network, batch, seconds=0.0)
+    hasty = settled(analyse(network, batch), deadline=0.0)
     assert "there was no time left to try" in next(group for group in hasty.full.groups if group.name == "q").frozen
     assert not next(group for group in read(network, batch).full.groups if group.name == "q").frozen
 

@@ -20,7 +20,7 @@ from n2n.search.export.python import write_python
 from n2n.search.export.subject import Subject, subject_of
 from n2n.search.export.weights import write_weights
 from n2n.search.files import read_json, write_folder, write_with
-from search_spaces.teacher.trace import ExampleInputs, ForwardFn
+from search_spaces.teacher.capture import ExampleInputs, ForwardFn
 
 __all__ = ["FORMATS", "Exported", "Format", "export_network", "export_student"]
 

@@ -15,7 +15,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from n2n.search.errors import ExportError
-from search_spaces.teacher.trace import ExampleInputs
+from search_spaces.teacher.capture import ExampleInputs
 
 BATCHES = (1, 3, 5)
 """The batch sizes that an export is compared on; the example's own is left out where another one remains."""
