@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from n2n.networks import Latency, latency
-from n2n.report.reading import LAYER_HEADER, RANGE_HEADER, layer_rows, range_rows, shares_text
+from n2n.report.reading import LAYER_HEADER, RANGE_HEADER, latency_note, layer_rows, range_rows, shares_text
 from n2n.report.tables import aligned
 from search_spaces.base import Architecture, Cost, SearchSpace
 from search_spaces.coverage import Coverage, LayerCoverage, Range, chained_range, cost_range, coverage
@@ -27,13 +27,14 @@ BOTH = "removal, then shrinkage"
 class Inspection:
     """What is known of a teacher without a search.
 
-    `ranges` are by stage; `timings` holds the latency of the "teacher" and, by stage, that of the student of fewest
-    parameters; it is empty where nothing was timed.
+    `outside` names the parameters that belong to no layer. `ranges` are by stage; `timings` holds the latency of the
+    "teacher" and, by stage, that of the student of fewest parameters; it is empty where nothing was timed.
     """
 
     network: str
     teacher: Cost
     coverage: Coverage
+    outside: tuple[str, ...]
     ranges: Mapping[str, Range]
     timings: Mapping[str, Latency]
 
@@ -45,11 +46,11 @@ class Inspection:
     def table(self) -> str:
         """Everything as plain text."""
         parts = [
-            aligned(LAYER_HEADER, layer_rows(self.coverage)),
+            aligned(LAYER_HEADER, layer_rows(self.coverage, self.outside)),
             aligned(RANGE_HEADER, range_rows(self.ranges, self.timings)),
             shares_text(self.coverage),
         ]
-        return "\n\n".join([*parts, *(f"latency on {one.device}" for one in list(self.timings.values())[:1])])
+        return "\n\n".join([*parts, *filter(None, [latency_note(self.timings)])])
 
     def to_json(self) -> dict[str, Any]:
         """Everything as JSON values; shares are in [0, 1]."""
@@ -67,6 +68,8 @@ class Inspection:
                 "none": found.none,
             },
             "parameters_outside_layers": found.outside,
+            "macs_outside_layers": found.outside_macs,
+            "outside_layers": list(self.outside),
             "ranges": {
                 stage: {"min": asdict(one.low), "middle": asdict(one.middle), "max": asdict(one.high)}
                 for stage, one in self.ranges.items()
@@ -121,7 +124,9 @@ def inspect(
         timed = {"teacher": reading.network, **networks}
         timings = {name: latency(one, example_inputs, forward_fn=forward_fn) for name, one in timed.items()}
     teacher = next(iter(opened.values())).teacher_cost
-    return Inspection(type(network).__name__, teacher, coverage(*opened.values()), ranges, timings)
+    within = {layer.name for layer in reading.layers}
+    outside = tuple(name for name, _ in reading.network.named_parameters() if name.rpartition(".")[0] not in within)
+    return Inspection(type(network).__name__, teacher, coverage(*opened.values()), outside, ranges, timings)
 
 
 def _shrinkage(reading: Reading, start: Architecture | None, **options: Any) -> SearchSpace:

@@ -51,11 +51,13 @@ class LayerCoverage:
 class Coverage:
     """The layers of a teacher with what may happen to each.
 
-    `parameters` are the teacher's in all. Shares are of them, in [0, 1]; those outside layers are under no decision.
+    `parameters` and `macs` are the teacher's in all. Shares are of its parameters, in [0, 1]; those outside layers are
+    under no decision.
     """
 
     layers: tuple[LayerCoverage, ...]
     parameters: int
+    macs: int
 
     @property
     def removal(self) -> float:
@@ -81,6 +83,11 @@ class Coverage:
     def outside(self) -> int:
         """Parameters that belong to no layer."""
         return max(0, self.parameters - sum(layer.parameters for layer in self.layers))
+
+    @property
+    def outside_macs(self) -> int:
+        """MACs of operations that belong to no layer, such as matrix products of the user's own code."""
+        return max(0, self.macs - sum(layer.macs for layer in self.layers))
 
     def _share(self, layers: Iterable[LayerCoverage]) -> float:
         # Layers that share a weight count it each, so that together they may hold more than the network does.
@@ -109,7 +116,8 @@ def coverage(*spaces: SearchSpace) -> Coverage:
         for row in space.describe():
             rows.setdefault(row.name, []).append((space.name, row))
     layers = tuple(_layer(found) for found in rows.values())
-    return Coverage(layers, max(space.teacher_cost.parameters for space in spaces))
+    costs = [space.teacher_cost for space in spaces]
+    return Coverage(layers, max(cost.parameters for cost in costs), max(cost.macs for cost in costs))
 
 
 def _layer(rows: Sequence[tuple[str, LayerRow]]) -> LayerCoverage:

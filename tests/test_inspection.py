@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from awkward_networks import CASES
 from torch import nn
 
 import n2n
@@ -71,3 +72,29 @@ def test_one_kind_of_decision_alone(resnet: nn.Module) -> None:
     assert "shrinkable" not in {row.status for row in only.rows}
     with pytest.raises(SpaceError, match="matches no layer"):
         n2n.inspect(resnet, torch.zeros(1, 3, 16, 16), ignored_layers=["nope"])
+
+
+def test_what_belongs_to_no_layer_is_named_and_counted() -> None:
+    make, inputs = CASES["torch-attention"]
+    found = n2n.inspect(make().eval(), inputs(), measure_latency=False)
+    names = (
+        "attention.in_proj_weight",
+        "attention.in_proj_bias",
+        "attention.out_proj.weight",
+        "attention.out_proj.bias",
+    )
+    assert found.outside == names
+    # [48, 16] and [16, 16] with their biases
+    assert found.coverage.outside == 48 * 17 + 16 * 17
+    assert found.coverage.outside_macs == found.teacher.macs - sum(row.macs for row in found.rows) > 0
+    assert "belongs to no layer: attention.in_proj_weight" in found.table()
+    reasons = {row.name: dict(row.reasons) for row in found.rows}
+    assert "meets attention.in_proj_weight and attention.in_proj_bias, whose shape is fixed" in str(reasons["embed"])
+    assert found.to_json()["outside_layers"] == list(names)
+
+
+def test_a_stored_size_is_named_where_it_may_be_what_holds_channels() -> None:
+    make, inputs = CASES["own-attention"]
+    reasons = {row.name: str(row.reasons) for row in n2n.inspect(make().eval(), inputs(), measure_latency=False).rows}
+    assert "they may come from heads = 4 or dim = 4" in reasons["qkv"]
+    assert "meets channels that are not followed in add.Tensor" in reasons["mlp.3"]

@@ -19,7 +19,7 @@ from n2n.data import example_inputs
 from n2n.inspection import Inspection
 from n2n.inspection import inspect as look_at
 from n2n.networks import TEACHERS
-from n2n.report.reading import LAYER_HEADER, RANGE_HEADER, layer_rows, range_rows, shares_text
+from n2n.report.reading import LAYER_HEADER, RANGE_HEADER, latency_note, layer_rows, range_rows, shares_text
 from n2n.report.tables import aligned
 from n2n.search import teachers
 from n2n.search.artefacts import load_weights
@@ -141,12 +141,11 @@ def _built_in(settings: InspectSettings) -> tuple[nn.Module, Tensor]:
 def show(name: str, found: Inspection) -> None:
     """The tables, as wide as the terminal allows."""
     typer.echo(f"{name}: {len(found.rows)} layers")
-    print_table(LAYER_HEADER, layer_rows(found.coverage))
+    print_table(LAYER_HEADER, layer_rows(found.coverage, found.outside))
     print_table(RANGE_HEADER, range_rows(found.ranges, found.timings))
     typer.echo(shares_text(found.coverage))
-    for one in list(found.timings.values())[:1]:
-        threads = f"{one.threads} thread{'' if one.threads == 1 else 's'}"
-        typer.echo(f"latency of one batch: median (interquartile range) on {one.device}, {threads}")
+    if note := latency_note(found.timings):
+        typer.echo(note)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

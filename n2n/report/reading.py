@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from n2n.networks import Latency
 from n2n.networks.units import latency_text, mac_text, millions, size_text
@@ -14,8 +14,11 @@ RANGE_HEADER = ("students of", "quantity", "min", "middle", "max (teacher)")
 STATUS = {"both": "removable, shrinkable"}
 
 
-def layer_rows(coverage: Coverage) -> list[tuple[str, ...]]:
-    """The rows under `LAYER_HEADER`; a group that is only read is written "← group"."""
+def layer_rows(coverage: Coverage, outside: Sequence[str] = ()) -> list[tuple[str, ...]]:
+    """The rows under `LAYER_HEADER`; a group that is only read is written "← group".
+
+    `outside` names the parameters that belong to no layer.
+    """
     rows: list[tuple[str, ...]] = [
         (
             layer.name,
@@ -28,8 +31,11 @@ def layer_rows(coverage: Coverage) -> list[tuple[str, ...]]:
         )
         for layer in coverage.layers
     ]
-    if coverage.outside:
-        rows.append(("(outside layers)", "", "frozen", "", f"{coverage.outside:,}", "", "belongs to no layer"))
+    if coverage.outside or coverage.outside_macs:
+        some = f"{', '.join(outside[:3])}{f' and {len(outside) - 3} more' if len(outside) > 3 else ''}"
+        macs = mac_text(coverage.outside_macs) if coverage.outside_macs else ""
+        why = f"belongs to no layer{': ' + some if some else ''}"
+        rows.append(("(outside layers)", "", "frozen", "", f"{coverage.outside:,}", macs, why))
     return rows
 
 
@@ -71,3 +77,12 @@ def shares_text(coverage: Coverage) -> str:
         "none": coverage.none,
     }
     return "parameters under decisions: " + ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+
+
+def latency_note(timings: Mapping[str, Latency]) -> str:
+    """What latencies were measured on; empty where none was."""
+    one = next(iter(timings.values()), None)
+    if one is None:
+        return ""
+    threads = f"{one.threads} thread{'' if one.threads == 1 else 's'}"
+    return f"latency of one batch: median (interquartile range) on {one.device}, {threads}"

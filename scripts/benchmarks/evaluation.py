@@ -5,8 +5,8 @@
 
 A fixed panel of students is judged by each rung; every judgement is one row in `results/<name>-evaluators.csv`, and a
 row that is there is not made again, so that the run can be stopped at any time. The table (Kendall's tau against the
-long distillation `--against`, with a bootstrap interval; seconds of a student) goes to `results/<name>-ranking.csv`. Train the
-teacher first: `python scripts/benchmarks/teachers.py`.
+long distillation `--against`, with a bootstrap interval; seconds of a student) goes to `results/<name>-ranking.csv`.
+Train the teacher first: `python scripts/benchmarks/teachers.py`.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from search_spaces.teacher.capture import ExampleInputs, ForwardFn
 from search_spaces.teacher.channels import plan
 from search_spaces.teacher.removal import shape_of
 from search_spaces.teacher.student_builder import build
+from search_spaces.teacher.trace import Node
 from search_spaces.teacher.verify import misfit
 
 SECONDS = 60.0
@@ -86,10 +87,25 @@ def _try(reading: Reading, groups: list[int], deadline: float) -> dict[int, str]
     if len(groups) == 1:
         nodes = [node for node, reached in reading.full.suspects.items() if groups[0] in reached]
         place = reading.nodes[nodes[0]]
-        reason = f"reaches {place.target} at {place.line or 'an unknown line'}, whose sizes do not follow ({wrong})"
+        reason = (
+            f"reaches {place.target} at {place.line or 'an unknown line'}, whose sizes do not follow"
+            f"{_stored_sizes(reading, place)} ({wrong})"
+        )
         return dict.fromkeys(nodes, reason)
     half = len(groups) // 2
     return {**_try(reading, groups[:half], deadline), **_try(reading, groups[half:], deadline)}
+
+
+def _stored_sizes(reading: Reading, place: Node) -> str:
+    """The whole numbers that modules around a node store and that are sizes there, as a hint; empty where none is."""
+    sizes = set(place.shape[1:]) - {0, 1}
+    found = [
+        f"{path}.{name} = {value}" if path else f"{name} = {value}"
+        for path in ("", *place.modules)
+        for name, value in vars(reading.network.get_submodule(path)).items()
+        if type(value) is int and value in sizes
+    ]
+    return f": they may come from {' or '.join(found[-3:])}" if found else ""
 
 
 def _fault(reading: Reading, groups: list[int], deadline: float) -> str:

@@ -18,7 +18,11 @@ Flows = list[Flow | None]
 
 def opaque(walk: Walk, node: Node, flows: Flows) -> Flow | None:
     """Not understood: everything that reaches it stays as it is."""
-    reason = walk.distrusted.get(node.index) or f"reaches {node.target} at {node.line or 'an unknown line'}"
+    place = f"{node.target} at {node.line or 'an unknown line'}"
+    met = f"meets {' and '.join(node.fixed)}, whose shape is fixed, in {place}" if node.fixed else ""
+    if node.op == "binary" and not met:
+        met = f"meets channels that are not followed in {place}"
+    reason = walk.distrusted.get(node.index) or met or f"reaches {place}"
     for flow, index in zip(flows, node.operands, strict=True):
         walk.hold(flow, index, node, reason)
     return None

@@ -28,7 +28,7 @@ class Node:
     holds the integers that the rule of `op` needs; `layer` is the path of the leaf module whose only kind of operation
     this is, or whose weights it alone uses (then `solo` is false), else empty; `line` is where the user's code asked
     for it; `in_place` marks functional operations that overwrite their input; `modules` are the paths of all modules
-    that it runs in, outermost first.
+    that it runs in, outermost first; `fixed` names the parameters and buffers that it takes and no layer holds for it.
     """
 
     index: int
@@ -43,6 +43,7 @@ class Node:
     in_place: bool
     solo: bool = True
     modules: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
 
 
 def trace(
@@ -118,6 +119,7 @@ def _nodes(program: torch.export.ExportedProgram, network: nn.Module, prefix: st
                 in_place,
                 solo,
                 _modules(node, names, prefix),
+                () if path else tuple(parameters[a.name] for a in node.all_input_nodes if a.name in parameters),
             )
         elif node.op == "output":
             outputs = tuple(index_of[a] for a in node.all_input_nodes if a in index_of)

@@ -21,13 +21,14 @@ DRAFTS = 6
 
 def spaces(teacher: nn.Module, inputs: Any) -> list[SearchSpace]:
     """All that have anything to decide."""
-    found: list[SearchSpace] = [layer_removal(teacher, inputs)]
-    for make in (partial(layer_removal, granularity="block"), layer_shrinkage):
+    found: list[SearchSpace] = []
+    for make in (layer_removal, partial(layer_removal, granularity="block"), layer_shrinkage):
         try:
             found.append(make(teacher, inputs))
         except SpaceError as error:
             if "can be removed" not in str(error) and "can shrink" not in str(error):
                 raise
+    assert found
     return found
 
 
@@ -45,7 +46,7 @@ def test_every_draft_is_sound(name: str) -> None:
 
 
 def test_control_flow_that_depends_on_the_data_is_refused_with_the_way_out() -> None:
-    with pytest.raises(SpaceError, match=r"depends on the data.*forward_fn") as caught:
+    with pytest.raises(SpaceError, match=r"depending on values \(.*x\.sum\(\) > 0.*forward_fn") as caught:
         layer_removal(Branching(), sequence())
     assert "Branching" in str(caught.value)
 
