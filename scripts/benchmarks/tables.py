@@ -135,6 +135,27 @@ def coverage(name: str) -> str:
     return markdown(header, lines)
 
 
+def covered(name: str) -> str:
+    """The coverage table in words: how much of it holds what was aimed at, and what does not."""
+    rows = rows_of(name)
+    read = [row for row in rows if row["either"]]
+    counts = [
+        sum(int(row[f"{space}_{what}"] or 0) for row in rows for space in ("layer", "block", "shrinkage"))
+        for what in ("passed", "tried")
+    ]
+    aim = {"cnn": 0.8, "transformer": 0.6}
+    below = [
+        f"{row['network']} ({float(row['either']):.0%})" for row in read if float(row["either"]) < aim[row["kind"]]
+    ]
+    refused = [row["network"] for row in rows if not row["either"]]
+    words = [
+        f"{len(read)} networks are read, and {counts[0]:,} of {counts[1]:,} drafts are sound.",
+        f"Of convolutional networks at least 80% of the parameters are under some decision, of transformers 60%"
+        f"{', but for ' + ', '.join(below) if below else ''}.",
+    ]
+    return " ".join([*words, *([f"Not read: {', '.join(refused)}."] if refused else [])])
+
+
 def speed(name: str) -> str:
     """How long reading, building and deciding take."""
     header = ("network", "space", "decisions", "opens in", "builds in", "a decision takes", "first and last quarter")
@@ -170,6 +191,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "table: mnist": lambda: one_job("mnist"),
     "table: reading": lambda: speed("reading"),
     "table: fashion-mnist-8x": lambda: one_job("fashion-mnist-8x"),
+    "reading: coverage": lambda: covered("coverage"),
     "table: coverage": lambda: coverage("coverage"),
 }
 
