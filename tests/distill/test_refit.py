@@ -15,7 +15,9 @@ from n2n.distill.samples import TeacherSamples
 from n2n.networks.cifar_resnet import resnet20
 from search_spaces import layer_removal, layer_shrinkage
 from search_spaces.base import SpaceError, replay
+from search_spaces.layer_removal import LayerRemoval
 from search_spaces.teacher.architecture import TeacherArchitecture
+from search_spaces.teacher.reading import read
 from search_spaces.teacher.space import TeacherSpace
 
 IMAGES = 256
@@ -53,7 +55,7 @@ def distance(network: nn.Module, teacher: nn.Module, inputs: Tensor) -> float:
 @pytest.mark.parametrize("name", SOLVED)
 def test_a_student_that_keeps_everything_gives_what_the_teacher_gives(name: str) -> None:
     teacher, inputs = teacher_of(name)
-    space = layer_removal(teacher, inputs[:2])
+    space = LayerRemoval(read(teacher, inputs[:2]), granularity="layer", kept=frozenset(), may_be_empty=True)
     student = space.build(kept(space))
     result = refit(student, space.targets(kept(space)), samples_of(space, inputs), strength=1e-9)
     assert distance(student, teacher, inputs) < 1e-3
