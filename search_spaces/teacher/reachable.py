@@ -17,29 +17,32 @@ SETS = 64
 def reachable(reading: Reading, decisions: Sequence[Layers], fits: Fits) -> list[bool]:
     """For each decision, whether some legal draft removes its layers.
 
-    First on top of the draft that removes whatever it can, then alone, then on top of every legal set of those earlier
-    removals that can matter here, small sets first. That is exact, but for one thing: where `SETS` of them are not
-    all, the decision stays, so that none is lost that a draft could take.
+    Alone, or else on top of earlier removals that can matter here: of as many as can go together, then of every legal
+    set of them, small sets first. That is exact, but for one thing: where `SETS` of them are not all, the decision
+    stays, so that none is lost that a draft could take.
 
     Args:
         decisions: the layers that each one removes, in the order in which they are taken.
         fits: whether what remains without some layers fits together.
     """
-    removed, found = frozenset[str](), []
-    for layers in decisions:
-        found.append(fits(removed.union(layers)))
-        removed = removed.union(layers) if found[-1] else removed
+    found = [fits(frozenset(layers)) for layers in decisions]
     if all(found):
         return found
     near = _Neighbours(reading)
     for index, layers in enumerate(decisions):
-        earlier = [one for one, possible in zip(decisions[:index], found, strict=False) if possible]
-        found[index] = found[index] or fits(frozenset(layers)) or _together(layers, near.of(layers, earlier), fits)
+        if not found[index]:
+            earlier = [one for one, possible in zip(decisions[:index], found, strict=False) if possible]
+            found[index] = _on_top(layers, near.of(layers, earlier), fits)
     return found
 
 
-def _together(layers: Layers, earlier: Sequence[Layers], fits: Fits) -> bool:
+def _on_top(layers: Layers, earlier: Sequence[Layers], fits: Fits) -> bool:
     """Whether the layers can go on top of some legal set of earlier removals."""
+    most = frozenset[str]()
+    for one in earlier:
+        most = more if fits(more := most.union(one)) else most
+    if earlier and fits(most.union(layers)):
+        return True
     waiting, tried = deque([(frozenset[str](), 0)]), 0
     while waiting:
         removed, start = waiting.popleft()
@@ -75,8 +78,10 @@ class _Neighbours:
         near = self._near(layers, names)
         beside = [one for one in earlier if not near.isdisjoint(one)]
         if any(self._changes_width(name) for one in beside for name in one):
-            return beside  # any of them may let a width through, or insist on one
-        matter = self._emptying(layers, names).union(filter(self._ties_calls, near))
+            # Norms that insist on a width come after whatever changes it there: it had to fit while they stayed.
+            matter = frozenset(name for name in near if self.layers[name].kind in CONNECTED or self._ties_calls(name))
+        else:
+            matter = self._emptying(layers, names).union(filter(self._ties_calls, near))
         return [one for one in beside if not matter.isdisjoint(one)]
 
     def _near(self, layers: Layers, removable: frozenset[str]) -> frozenset[str]:
