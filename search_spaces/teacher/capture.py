@@ -43,19 +43,21 @@ class _Wrapped(nn.Module):
         return self._forward_fn(self.network, inputs)
 
 
+class _OutOfTime(BaseException):
+    """Passes any `except Exception` in a network's forward; never leaves this module."""
+
+
 class _Deadline(TorchFunctionMode):
     """Ends whatever runs in it at the first operation after a time."""
 
-    def __init__(self, name: str, seconds: float) -> None:
+    def __init__(self, seconds: float) -> None:
         super().__init__()
-        self._name, self._seconds, self._end = name, seconds, time.monotonic() + seconds
+        self._end = time.monotonic() + seconds
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if time.monotonic() > self._end:
-            raise CaptureTimeoutError(
-                f"{self._name}: its graph was not captured within {self._seconds:.3g} s. Give smaller example inputs"
-                " (two examples are enough), or a network whose forward loops less"
-            )
+        # While a network is left, torch functions still put back what it had switched.
+        if time.monotonic() > self._end and not isinstance(sys.exception(), _OutOfTime):
+            raise _OutOfTime
         return func(*args, **(kwargs or {}))
 
 
@@ -75,12 +77,16 @@ def capture(
     module: nn.Module = network if forward_fn is None else _Wrapped(network, forward_fn)
     args, kwargs = _arguments(example_inputs, forward_fn)
     name = type(network).__name__
-    deadline = _Deadline(name, seconds)
+    deadline = _Deadline(seconds)
+    late = (
+        f"{name}: its graph was not captured within {seconds:.3g} s. Give smaller example inputs (two examples are "
+        "enough), or a network whose forward loops less"
+    )
     try:
         with torch.no_grad(), deadline:
             module(*args, **kwargs)
-    except SpaceError:
-        raise
+    except _OutOfTime:
+        raise CaptureTimeoutError(late) from None
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise SpaceError(
             f"{name} does not run on the example inputs {_shapes(example_inputs)}: {error}. "
@@ -91,8 +97,8 @@ def capture(
             # Recurrent layers gather their weights anew in each call; the copy that this happens to is ours.
             warnings.filterwarnings("ignore", message="The tensor attribute.* assigned during export")
             return torch.export.export(module, args, kwargs)
-    except SpaceError:
-        raise
+    except _OutOfTime:
+        raise CaptureTimeoutError(late) from None
     except GuardOnDataDependentSymNode as error:
         raise SpaceError(
             f"{name}: its forward takes one path or another depending on values{_place(error)}, so that it has no one"

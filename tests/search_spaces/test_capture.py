@@ -8,6 +8,7 @@ import time
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_exporting
 
 from search_spaces import layer_removal
 from search_spaces.base import SpaceError
@@ -51,6 +52,24 @@ class Looping(Head):
         return self.second(x)
 
 
+class Stubborn(Head):
+    """Goes on whatever errors come up, with autograd and autocast switched on the way."""
+
+    def __init__(self, *, always: bool) -> None:
+        super().__init__()
+        self.always = always
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        for _ in range(100_000_000 if self.always or is_exporting() else 1):
+            try:
+                with torch.enable_grad(), torch.autocast("cpu"):
+                    x = torch.relu(x)
+            except Exception:
+                pass
+        return self.second(x.float())
+
+
 class Talking(Head):
     def forward(self, x: Tensor) -> Tensor:
         print("a word of the user's", file=sys.stderr)
@@ -76,6 +95,16 @@ def test_a_network_that_runs_for_too_long_is_cut_short() -> None:
     with pytest.raises(SpaceError, match=r"Looping: its graph was not captured within 0\.5 s\. Give smaller"):
         read(Looping(), torch.randn(4, 4), seconds=0.5)
     assert time.monotonic() - begun < 60  # without the limit it would be hours
+
+
+@pytest.mark.parametrize("always", [True, False])
+def test_no_handler_of_the_network_keeps_it_running(*, always: bool) -> None:
+    """In each run, or only while it is captured; afterwards all is as it was."""
+    with pytest.raises(SpaceError, match=r"Stubborn: its graph was not captured within 0\.5 s\. Give smaller"):
+        read(Stubborn(always=always), torch.randn(4, 4), seconds=0.5)
+    assert torch.is_grad_enabled()
+    assert not torch.is_autocast_enabled("cpu")
+    assert [layer.name for layer in read(Talking(), torch.randn(2, 4)).layers] == ["first", "second"]
 
 
 def test_what_the_user_prints_is_still_there(capfd: pytest.CaptureFixture[str]) -> None:
