@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from n2n.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,14 +40,13 @@ def test_the_python_examples_run_as_printed(tmp_path: Path, monkeypatch: pytest.
 
 def test_the_command_lines_name_real_commands_and_options() -> None:
     """Every option in the README is one that the command knows."""
-    n2n = Path(sys.executable).parent / "n2n"
     lines = [line.split("#")[0].split() for block in blocks("sh") for line in block.splitlines() if "n2n " in line]
     assert len(lines) >= 7
     for words in lines:
         command = words[1:3] if words[1] == "policy" else words[1:2]
-        shown = subprocess.run(
-            [n2n, *command, "--help"], capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"}
-        ).stdout
+        helped = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"})
+        assert helped.exit_code == 0, helped.output
+        shown = helped.output
         unknown = [word for word in words if word.startswith("--") and not re.search(rf"{word}\b", shown)]
         assert not unknown, f"{' '.join(words)}: no option {unknown}"
 
