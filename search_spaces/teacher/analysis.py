@@ -97,6 +97,14 @@ class Reading:
     output_shapes: tuple[tuple[int, ...], ...]
     needs_values: bool
 
+    def entries(self, layer: Layer) -> int:
+        """How many channels leave a layer; of a norm whose channels nobody follows, how many it scales."""
+        ends = self.full.ends.get(layer.name)
+        if ends is not None:
+            return len(ends.outgoing.classes)
+        weight = getattr(self.network.get_submodule(layer.name), "weight", None)
+        return layer.width_out if layer.kind in CONNECTED or not isinstance(weight, Tensor) else weight.shape[0]
+
     @property
     def other_macs(self) -> int:
         """MACs of operations that belong to no layer, such as matrix products in the user's own code."""

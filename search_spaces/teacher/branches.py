@@ -24,7 +24,8 @@ class Branch:
     place zeros are produced when the branch is gone, `stride` how much smaller its result is than its input.
     `reason` says why the branch cannot be emptied (empty: it can). `units` are composite modules that go as wholes with
     the branch (the host may be one), because they hold operations that are not layers, such as attention; `parameters`
-    and `macs` are what goes with them beside their layers.
+    and `macs` are what goes with them beside their layers. `passes` says that the host is the module of branch,
+    shortcut and add alike, which then gives its input instead of zeros.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Branch:
     units: Mapping[str, Outline] = field(default_factory=dict)
     parameters: int = 0
     macs: int = 0
+    passes: bool = False
 
 
 def graph_of(nodes: tuple[Node, ...]) -> nx.DiGraph:
@@ -138,6 +140,9 @@ def _branch(
             reason = reason or "holds modules that change the size of their input"
         elif any(len(exits) > 1 for exits in _exits(units, users).values()):
             reason = reason or "holds modules that give several tensors"
+    around = _residual_module(nodes, inside, add, split, composites) if reason else ""
+    if around:
+        host, stride, reason, units = around, 1, "", dict.fromkeys(inside, around)
     elsewhere = [nodes[i].layer for i in sorted(inside) if nodes[i].layer and nodes[i].layer not in layers]
     tied = [name for name in elsewhere if any(n.layer == name and n.op not in _WEIGHTLESS for n in nodes)]
     if tied:
@@ -145,8 +150,23 @@ def _branch(
     whole = {units[i]: composites[units[i]] for i in sorted(inside) if units[i]}
     return Branch(
         _common_path(weighted), add.index, split, add.inputs[1 - longer], inside, layers, weighted,
-        host, stride, reason, whole,
+        host, stride, reason, whole, passes=bool(around),
     )  # fmt: skip
+
+
+def _residual_module(
+    nodes: tuple[Node, ...], inside: frozenset[int], add: Node, split: int, composites: Mapping[str, Outline]
+) -> str:
+    """The composite module that computes a branch and its add from the shortcut, and nothing else, or empty."""
+    whole = inside | {add.index}
+    if not {i for index in whole for i in nodes[index].inputs} <= whole | {split} or split not in add.inputs:
+        return ""
+    held: dict[str, set[int]] = {}
+    for node in nodes:
+        for path in node.modules:
+            held.setdefault(path, set()).add(node.index)
+    same = nodes[split].shape == add.shape
+    return next((path for path in add.modules if same and path in composites and held[path] == whole), "")
 
 
 def _units(nodes: tuple[Node, ...], inside: frozenset[int], composites: Mapping[str, Outline]) -> dict[int, str]:

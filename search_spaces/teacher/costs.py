@@ -44,8 +44,7 @@ class CostTable:
         # Norms and whatever else has a width of its own: so many parameters for each of so many entries.
         scaled = [layer.name in ends and not one for layer, one in zip(layers, connected, strict=True)]
         self._scaled = np.array([layer.parameters * one for layer, one in zip(layers, scaled, strict=True)])
-        full = reading.full.ends
-        self._entries = np.array([len(full[one.name].outgoing.classes) if one.name in full else 1 for one in layers])
+        self._entries = np.array([reading.entries(layer) for layer in layers])
         loose = [layer.name not in ends and layer.name not in shape.removed for layer in layers]
         self._loose = np.array([layer.parameters * one for layer, one in zip(layers, loose, strict=True)])
         self._loose_macs = np.array([layer.macs * one for layer, one in zip(layers, loose, strict=True)])

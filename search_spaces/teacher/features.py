@@ -17,7 +17,7 @@ def static_rows(reading: Reading, layers: tuple[Layer, ...]) -> Floats:
     """What does not change from draft to draft, [N, F]: type, kernel, stride, padding, place, skips."""
     starts = {branch.split for branch in reading.branches}
     ends = {i for n in reading.nodes if n.op == "binary" and base_name(n.target) == "add" for i in n.inputs}
-    hosts = {branch.host for branch in reading.branches}
+    hosts = {branch.weights[-1] if branch.passes else branch.host for branch in reading.branches}
     rows = np.zeros((len(layers), len(FEATURES)), dtype=np.float32)
     for i, layer in enumerate(layers):
         node = reading.nodes[layer.nodes[0]]

@@ -142,7 +142,7 @@ def layer_cost(reading: Reading, layer: Layer, shape: Shape) -> Cost:
         groups = wide_in if layer.kind == "depthwise_conv" else layer.groups
         weights = wide_out * (wide_in // groups) * taps
         return Cost(weights + layer.bias * wide_out, layer.positions * weights)
-    return Cost(layer.parameters * wide_out // len(reading.full.ends[layer.name].outgoing.classes), 0)
+    return Cost(layer.parameters * wide_out // reading.entries(layer), 0)
 
 
 def outermost(emptied: Iterable[Branch]) -> tuple[Branch, ...]:

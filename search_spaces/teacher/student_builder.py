@@ -62,8 +62,9 @@ def _narrow(network: nn.Module, reading: Reading, shape: Shape, layer: Layer, ke
     ends = shape.plan.ends[layer.name]
     keep_in, keep_out = entries(keep, ends.incoming), entries(keep, ends.outgoing)
     fold = fold_map(reading, ends.incoming)
-    full = reading.full.ends[layer.name]
-    if fold is None and len(keep_in) == len(full.incoming.classes) and len(keep_out) == len(full.outgoing.classes):
+    full = reading.full.ends.get(layer.name)
+    whole = (len(full.incoming.classes) if full else reading.entries(layer), reading.entries(layer))
+    if fold is None and (len(keep_in), len(keep_out)) == whole:
         return
     module, op = network.get_submodule(layer.name), reading.nodes[layer.nodes[0]].op
     if op == "conv_transpose":
@@ -85,6 +86,8 @@ def _remove(network: nn.Module, reading: Reading, shape: Shape) -> None:
     for branch in outermost(shape.emptied):
         for name, outline in branch.units.items():
             replace(network, name, Removed(outline=outline))
+        if branch.passes:
+            continue
         add = reading.nodes[branch.add]
         end = reading.nodes[next(i for i in add.inputs if i != branch.shortcut)]
         outgoing = _channels_at(reading, shape, branch.shortcut)

@@ -165,6 +165,20 @@ class Tied(nn.Module):
         return self.last(F.relu(self.two(F.relu(self.one(x)))))
 
 
+class LayerScale(nn.Module):
+    """ConvNext's block: its own forward permutes, and scales the branch by a parameter of the block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depthwise, self.norm = nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.LayerNorm(8)
+        self.up, self.down, self.scale = nn.Linear(8, 24), nn.Linear(24, 8), nn.Parameter(torch.full((8,), 0.3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        branch = self.scale * self.down(F.gelu(self.up(branch)))
+        return x + branch.permute(0, 3, 1, 2)
+
+
 class Functional(nn.Module):
     """A conv and a linear without modules, a scale for each channel, and a bias that is added by hand."""
 
@@ -344,6 +358,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
     "norms": (lambda: Headed(Norms()), image),
     "twice": (lambda: Headed(Twice()), image),
     "tied": (lambda: Headed(Tied()), image),
+    "layer-scale": (lambda: Headed(nn.Sequential(LayerScale(), LayerScale())), image),
     "functional": (lambda: Headed(Functional()), image),
     "one-dimension": (OneDimension, lambda: torch.randn(2, 4, 12)),
     "three-dimensions": (ThreeDimensions, lambda: torch.randn(2, 2, 4, 4, 4)),

@@ -24,7 +24,7 @@ MANY = {"chunked", "conv-gate", "dense", "depthwise", "linear-gate", "one-dimens
 """Those with so many that trying them takes a while."""
 SMALL = (2, 3, 7, 8, 12, 18, 20, 24, 33, 35, 45, 52)
 """Random networks with few drafts."""
-LEFT_OUT = {"chunked", "up-and-down", "norms", "functional", "own-attention", "torch-attention", "recurrent"}
+LEFT_OUT = {"chunked", "up-and-down", "norms", "own-attention", "torch-attention", "recurrent"}
 """Awkward networks of which some layer is left out."""
 
 

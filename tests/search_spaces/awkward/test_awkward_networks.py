@@ -68,3 +68,19 @@ def test_attention_goes_as_a_whole() -> None:
     assert space.cost(space.student(replay(space, (0,)))).macs == 7 * (6 * 16 + 16 * 16) + 16 * 5
     x = sequence()
     torch.testing.assert_close(network.eval()(x), teacher.classifier(teacher.last(teacher.embed(x)).mean(1)))
+
+
+def test_a_block_with_loose_operations_goes_with_all_that_it_holds() -> None:
+    make, inputs = CASES["layer-scale"]
+    teacher, x = make().eval(), inputs()
+    space = layer_removal(teacher, x, granularity="block")
+    assert [space.decision_name(i) for i in range(space.num_decisions)] == ["body.0", "body.1"]
+    student = space.student(replay(space, (0, 1)))
+    network = space.build(student).eval()
+    assert not [name for name, _ in network.named_parameters() if name.startswith("body.0")]
+    # The depthwise conv with its bias, the norm, two linear layers with theirs, and the scale.
+    gone = 8 * 9 + 8 + 16 + 8 * 24 + 24 + 24 * 8 + 8 + 8
+    assert space.teacher_cost.parameters - space.cost(student).parameters == gone
+    with torch.no_grad():
+        teacher.body[0].scale.zero_()
+    torch.testing.assert_close(network(x), teacher(x))
