@@ -82,10 +82,7 @@ def refit(
     if toward not in ("zero", "inherited"):
         raise ValueError(f"toward: expected 'zero' or 'inherited', found {toward!r}")
     start = time.monotonic()
-    axes = {one.node: one.axis for one in targets.layers} | {
-        less.teacher: one.axis for one in targets.layers for less in one.less
-    }
-    samples.take(targets.nodes, axes)
+    samples.take(targets.axes)
     network.eval()
     work = _Work(network, targets, samples, strength, toward == "inherited")
     with torch.no_grad(), work.watching():

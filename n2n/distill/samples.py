@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol, final
 
 import torch
@@ -77,9 +77,9 @@ class TeacherSamples:
         at = torch.arange(many, device=value.device).unsqueeze(1)
         return rows[at, places].flatten(0, 1)
 
-    def take(self, nodes: Collection[int], axes: dict[int, int]) -> None:
-        """Runs the teacher once for those of the nodes whose values are not known yet."""
-        missing = frozenset(nodes) - self._values.keys()
+    def take(self, axes: Mapping[int, int]) -> None:
+        """Runs the teacher once for those nodes whose values are not known yet, each with the axis of its channels."""
+        missing = axes.keys() - self._values.keys()
         if not missing:
             return
         parts: dict[int, list[Tensor]] = {node: [] for node in missing}

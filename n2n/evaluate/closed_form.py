@@ -15,6 +15,7 @@ from n2n.data.prepare import prepare
 from n2n.distill.refit import STRENGTH, RefitResult, refit
 from n2n.distill.samples import CHUNK, MOST_BYTES, TeacherSamples
 from search_spaces.base import Architecture, SearchSpace
+from search_spaces.teacher.architecture import TeacherArchitecture
 from search_spaces.teacher.space import TeacherSpace
 
 IMAGES = 256
@@ -39,6 +40,11 @@ class ClosedForm:
         """The teacher's values at the sampled positions; each is computed when the first student asks for it."""
         recorder = self.space.recorder(self.images[: min(CHUNK, len(self.images))])
         return TeacherSamples(recorder, self.images, positions=self.positions, seed=self.seed)
+
+    def prepare(self) -> None:
+        """Takes the values that students which keep their layers stand for; others are taken when they are needed."""
+        whole = TeacherArchitecture(self.space.reading.fingerprint)
+        self.samples.take(self.space.targets(whole, importance="l1").axes)
 
     def __call__(self, network: nn.Module, student: Architecture, *, seed: int) -> RefitResult:
         """Solves a student that `space.build(student, importance=..., seed=seed)` gave, in place."""

@@ -70,6 +70,8 @@ class Distillation:
         """Has the teacher look at all views that students are distilled on: once here, instead of in every worker."""
         prepare_views(self.training, self.recipe, self.teacher, self.subset)
         self.teacher.logits(self.validation)
+        if self.closed_form is not None:
+            self.closed_form.prepare()
 
     def _judge(self, student: Architecture) -> Evaluation:
         start = time.monotonic()

@@ -65,10 +65,10 @@ class Targets:
     leaves: Mapping[str, int]
 
     @property
-    def nodes(self) -> frozenset[int]:
-        """All values of the teacher that are asked for."""
+    def axes(self) -> dict[int, int]:
+        """The values of the teacher that are asked for, each with the axis of its channels."""
         solved = [one for one in self.layers if not one.reason]
-        return frozenset(one.node for one in solved) | {less.teacher for one in solved for less in one.less}
+        return {one.node: one.axis for one in solved} | {less.teacher: one.axis for one in solved for less in one.less}
 
 
 def targets(reading: Reading, shape: Shape, keep: torch.Tensor) -> Targets:

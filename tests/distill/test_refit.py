@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from search_spaces.base import SpaceError, replay
 from search_spaces.layer_removal import LayerRemoval
 from search_spaces.teacher.architecture import TeacherArchitecture
 from search_spaces.teacher.reading import read
+from search_spaces.teacher.record import Look, Recorder
 from search_spaces.teacher.space import TeacherSpace
 
 IMAGES = 256
@@ -114,6 +117,28 @@ def test_a_removed_block_is_made_up_for_by_the_one_before_it() -> None:
     # Without those blocks' absence it is the block's own state.
     goals = {one.layer: one for one in space.targets(kept(space)).layers}
     assert goals["stages.0.0.conv2"].node == reluless["first"]
+
+
+class Counting:
+    """A recorder that counts its runs."""
+
+    def __init__(self, inner: Recorder) -> None:
+        self.inner, self.batch, self.runs = inner, inner.batch, 0
+
+    def run(self, inputs: Tensor, wanted: Collection[int], look: Look) -> object:
+        self.runs += 1
+        return self.inner.run(inputs, wanted, look)
+
+
+def test_the_teacher_is_asked_once_for_all_students_that_keep_its_layers() -> None:
+    teacher, inputs = teacher_of("dense")
+    space = layer_shrinkage(teacher, inputs[:2])
+    recorder = Counting(space.recorder(inputs[:64]))
+    samples = TeacherSamples(recorder, inputs)
+    for seed in range(3):
+        chosen = space.random(np.random.default_rng(seed))
+        refit(space.build(chosen), space.targets(chosen), samples)
+        assert recorder.runs == IMAGES // 64
 
 
 def test_the_same_student_is_solved_to_the_last_bit_again() -> None:
