@@ -30,6 +30,19 @@ SOLVED = sorted(
 )
 
 
+TYPICAL = {
+    "dense",
+    "linear-gate",
+    "shuffled",
+    "depthwise",
+    "norms",
+    "tied",
+    "one-dimension",
+    "own-attention",
+    "recurrent",
+}
+
+
 def teacher_of(name: str) -> tuple[nn.Module, Tensor]:
     """A network in eval mode whose norms have seen data, and many inputs for it."""
     make, example = CASES[name]
@@ -55,7 +68,9 @@ def distance(network: nn.Module, teacher: nn.Module, inputs: Tensor) -> float:
     return float((given - wanted).norm() / (wanted - wanted.mean(0)).norm())
 
 
-@pytest.mark.parametrize("name", SOLVED)
+@pytest.mark.parametrize(
+    "name", [one if one in TYPICAL else pytest.param(one, marks=pytest.mark.slow) for one in SOLVED]
+)
 def test_a_student_that_keeps_everything_gives_what_the_teacher_gives(name: str) -> None:
     teacher, inputs = teacher_of(name)
     space = LayerRemoval(read(teacher, inputs[:2]), granularity="layer", kept=frozenset(), may_be_empty=True)

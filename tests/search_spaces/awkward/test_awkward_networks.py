@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from search_spaces import layer_removal, layer_shrinkage
 from search_spaces.base import SearchSpace, SpaceError, random_actions, replay
 
-DRAFTS = 6
+DRAFTS = 4
 
 
 def spaces(teacher: nn.Module, inputs: Any) -> list[SearchSpace]:
