@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from n2n.distill.objectives import make_objective
 
@@ -97,6 +97,11 @@ def full_recipe(*, epochs: float = 3.0, objective: str = "kd", lr: float = 0.05,
     """
     views = min(4, max(1, math.ceil(epochs)))
     return Recipe(objective=objective, epochs=epochs, lr=lr, batch_size=batch_size, views=views, reestimate=4)
+
+
+def gentle(recipe: Recipe) -> Recipe:
+    """The same for a network that was solved in closed form: large steps would undo what it starts with."""
+    return replace(recipe, lr=0.4 * recipe.lr, clip_norm=1.0)
 
 
 FEWEST_STEPS = 600

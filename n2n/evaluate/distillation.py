@@ -14,7 +14,7 @@ from torch import Tensor
 from n2n.data.base import Split, TrainingData
 from n2n.distill.accuracy import accuracy_of, agreement, predict
 from n2n.distill.fit import fit, prepare_views
-from n2n.distill.recipe import Recipe, quick_recipe, total_steps
+from n2n.distill.recipe import Recipe, gentle, quick_recipe, total_steps
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, Status, evaluation_seed, not_ok
 from n2n.evaluate.closed_form import ClosedForm, closed_form
@@ -192,6 +192,7 @@ def distillation(
         raise ValueError(f"start: expected one of {', '.join(STARTS)}, found {start!r}")
     chosen = recipe if recipe is not None else quick_recipe(steps=steps, objective=objective)
     if start == "refit":
+        chosen = chosen if recipe is not None else gentle(chosen)
         chosen = replace(chosen, reestimate=0)  # the closed form has set the statistics for its weights
     asked = _draw(len(training.train), subset, seed, "subset")
     if subset is None and chosen.steps is not None:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from n2n.data.base import Data
 from n2n.distill.fit import FitResult
-from n2n.distill.recipe import full_recipe
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, evaluation_seed
 from n2n.evaluate.closed_form import closed_form
@@ -23,7 +22,7 @@ from n2n.reward import Budget
 from n2n.search.artefacts import TeacherName, save_student
 from n2n.search.errors import WriteError
 from n2n.search.files import write_csv
-from n2n.search.finish import Choice, Figures, distill_student, measure
+from n2n.search.finish import UNDONE, Choice, Figures, distill_student, long_recipe, measure
 from n2n.search.front import front
 from n2n.search.options import SearchOptions
 from n2n.search.progress import Display
@@ -178,7 +177,7 @@ def conclude(
 def _remarks(student: StudentResult, choice: Choice, fitted: FitResult) -> list[str]:
     notes = []
     if fitted.reason:
-        what = "diverged" if fitted.diverged else "was cut short"
+        what = "diverged" if fitted.diverged else "was in vain" if UNDONE in fitted.reason else "was cut short"
         notes.append(f"The distillation of student {student.rank} {what}: {fitted.reason}.")
     if student.violations and not choice.violations:
         notes.append(f"Student {student.rank} misses the budget as measured: {'; '.join(student.violations)}.")
@@ -259,6 +258,7 @@ class _One:
                 self.finish.data.training,
                 epochs=self.epochs,
                 objective=options.objective,
+                start=options.start,
                 seed=seed,
                 device=options.device,
                 precision=options.precision,
@@ -305,7 +305,7 @@ class _One:
                 "stage": self.space.name,
                 "reward": result.reward,
                 "quick_accuracy": result.quick_accuracy,
-                "recipe": asdict(full_recipe(epochs=self.epochs, objective=options.objective)),
+                "recipe": asdict(long_recipe(self.epochs, options.objective, options.start)),
                 "search": options.to_json(),
             },
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from n2n.data.base import Data, Split, TrainingData
 from n2n.distill.accuracy import accuracy
 from n2n.distill.fit import FitResult, fit
-from n2n.distill.recipe import full_recipe
+from n2n.distill.recipe import Recipe, full_recipe, gentle
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, Status
 from n2n.networks import Latency, latency, macs, parameters, size_mb
@@ -75,6 +75,7 @@ def distill_student(
     *,
     epochs: float = 3.0,
     objective: str = "kd",
+    start: str = "inherited",
     seed: int = 0,
     device: str = "cpu",
     precision: str = "auto",
@@ -83,12 +84,25 @@ def distill_student(
 ) -> FitResult:
     """Distils a student at length, in place: all training images, the teacher's outputs on the same view.
 
-    After `deadline`, a `time.monotonic()` value, no step is begun; the result's `reason` says so.
+    After `deadline`, a `time.monotonic()` value, no step is begun; the result's `reason` says so. A student that starts
+    refitted is trained with smaller steps, and is given back as it came where training makes it worse on the validation
+    images; the `reason` says so, too.
     """
-    return fit(
+    mean, std = training.mean, training.std
+
+    def validated() -> float:
+        return accuracy(student, training.validation, mean=mean, std=std, device=device, precision=precision)[0]
+
+    solved: dict[str, Tensor] = {}
+    before = 0.0
+    if start == "refit":
+        student.to(device)
+        solved = {key: value.clone() for key, value in student.state_dict().items()}
+        before = validated()
+    found = fit(
         student,
         training,
-        full_recipe(epochs=epochs, objective=objective),
+        long_recipe(epochs, objective, start),
         teacher=teacher,
         seed=seed,
         device=device,
@@ -96,6 +110,22 @@ def distill_student(
         progress=progress,
         deadline=deadline,
     )
+    if not solved or (not found.diverged and (after := validated()) >= before):
+        return found
+    now = "nothing that can be measured" if found.diverged else f"{after:.2%}"
+    student.load_state_dict(solved)
+    undone = f"{UNDONE}: it led from a validation accuracy of {before:.2%} to {now}; distil longer to gain by it"
+    return replace(found, diverged=False, reason=f"{found.reason}; {undone}" if found.reason else undone)
+
+
+UNDONE = "it was undone"
+"""How the reason of a distillation begins, or goes on, that made a refitted student worse."""
+
+
+def long_recipe(epochs: float, objective: str, start: str) -> Recipe:
+    """How chosen students are distilled, by what they start from."""
+    recipe = full_recipe(epochs=epochs, objective=objective)
+    return gentle(recipe) if start == "refit" else recipe
 
 
 def measure(

@@ -118,7 +118,9 @@ def reach(spaces: Spaces, stages: tuple[str, ...], budget: Budget | None = None)
     removed = [] if removal is None else [smallest(removal)]
     found = _shrunk(spaces, stages, removal, removed, reasons)
     if not found:
-        raise SearchError(f"there is no decision to take in this network: {'; '.join(dict.fromkeys(reasons))}")
+        told = list(dict.fromkeys(reasons))
+        unread = len(told) == 1 and len(stages) > 1  # no space could be opened, for one and the same reason
+        raise SearchError(told[0] if unread else f"there is no decision to take in this network: {'; '.join(told)}")
     if removal is not None and (budget or Budget()).refusal(_least(found)):
         removed += {one.fingerprint: one for one in descents(removal)}.values()
         found = _shrunk(spaces, stages, removal, removed, reasons)

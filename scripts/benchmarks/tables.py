@@ -150,8 +150,8 @@ def covered(name: str) -> str:
     refused = [row["network"] for row in rows if not row["either"]]
     words = [
         f"{len(read)} networks are read, and {counts[0]:,} of {counts[1]:,} drafts are sound.",
-        f"Of convolutional networks at least 80% of the parameters are under some decision, of transformers 60%"
-        f"{', but for ' + ', '.join(below) if below else ''}.",
+        "Of these convolutional networks at least 80% of the parameters are under some decision, of the transformers"
+        f" 60%{', but for ' + ', '.join(below) if below else ''}.",
     ]
     return " ".join([*words, *([f"Not read: {', '.join(refused)}."] if refused else [])])
 

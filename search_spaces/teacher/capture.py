@@ -102,14 +102,14 @@ def capture(
     except GuardOnDataDependentSymNode as error:
         raise SpaceError(
             f"{name}: its forward takes one path or another depending on values{_place(error)}, so that it has no one"
-            " graph. Wrap the network in a module whose forward takes the path that you deploy, or pass"
-            " forward_fn=... to the space"
+            " graph. Wrap the network in a module whose forward takes the path that you deploy (the"
+            " spaces and n2n.inspect also take a forward_fn that calls it so)"
         ) from error
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         raise SpaceError(
             f"{name}: torch.export could not capture its graph ({str(error).splitlines()[0]}). Operations of your own "
             "that it cannot look into (an autograd.Function, NumPy, .item()) are the usual cause: wrap the network in "
-            "a module whose forward is made of PyTorch's operations, or pass forward_fn=... to the space"
+            "a module whose forward is made of PyTorch's operations (the spaces and n2n.inspect also take a forward_fn)"
         ) from error
 
 

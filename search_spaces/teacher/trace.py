@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
+from search_spaces.base import SpaceError
 from search_spaces.teacher.capture import ExampleInputs, ForwardFn, capture
 from search_spaces.teacher.operations import LAYERED, classify
 
@@ -207,7 +209,14 @@ def _shared(network: nn.Module) -> frozenset[str]:
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
     value = node.meta.get("val")
-    return tuple(int(size) for size in value.shape) if isinstance(value, torch.Tensor) else ()
+    try:
+        return tuple(int(size) for size in value.shape) if isinstance(value, torch.Tensor) else ()
+    except GuardOnDataDependentSymNode as error:
+        raise SpaceError(
+            f"{str(node.target).removeprefix('aten.')} at {_line(node) or 'an unknown line'} gives a tensor whose size"
+            " depends on values, and such networks cannot be followed. Wrap the network in a module whose forward keeps"
+            " all entries (a mask instead of a selection)"
+        ) from error
 
 
 def _line(node: fx.Node) -> str:

@@ -29,6 +29,11 @@ class Branching(Head):
         return self.second(x)
 
 
+class Selecting(Head):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x[x.sum(1) > 0]))
+
+
 class Own(torch.autograd.Function):
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:
@@ -82,6 +87,11 @@ def test_paths_that_depend_on_values_are_named_with_their_line(capfd: pytest.Cap
     shown = capfd.readouterr()
     assert not shown.out
     assert not shown.err
+
+
+def test_sizes_that_depend_on_values_are_refused_with_their_line() -> None:
+    with pytest.raises(SpaceError, match=r"index\.Tensor at test_capture\.py:\d+ gives a tensor whose size depends"):
+        layer_removal(Selecting(), torch.ones(2, 4))
 
 
 def test_operations_that_torch_cannot_look_into_are_not_taken_for_control_flow() -> None:
