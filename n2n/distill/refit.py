@@ -25,6 +25,8 @@ from n2n.distill.samples import TeacherSamples
 from search_spaces.teacher.targets import Target, Targets
 
 STRENGTH = 1e-3
+TOWARD = ("zero", "inherited")
+"""Which weights the ridge may draw to."""
 CHUNK_NUMBERS = 2**22
 """Inputs of a layer that are gathered at a time."""
 Scale = _BatchNorm | nn.LayerNorm | nn.GroupNorm
@@ -79,8 +81,8 @@ def refit(
     Raises:
         ValueError: an unknown `toward`.
     """
-    if toward not in ("zero", "inherited"):
-        raise ValueError(f"toward: expected 'zero' or 'inherited', found {toward!r}")
+    if toward not in TOWARD:
+        raise ValueError(f"toward: expected one of {', '.join(TOWARD)}, found {toward!r}")
     start = time.monotonic()
     samples.take(targets.axes)
     network.eval()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from n2n.data.base import TrainingData
 from n2n.data.prepare import prepare
-from n2n.distill.refit import STRENGTH, RefitResult, refit
+from n2n.distill.refit import STRENGTH, TOWARD, RefitResult, refit
 from n2n.distill.samples import CHUNK, MOST_BYTES, TeacherSamples
 from search_spaces.base import Architecture, SearchSpace
 from search_spaces.teacher.architecture import TeacherArchitecture
@@ -44,7 +44,7 @@ class ClosedForm:
     def prepare(self) -> None:
         """Takes the values that students which keep their layers stand for; others are taken when they are needed."""
         whole = TeacherArchitecture(self.space.reading.fingerprint)
-        self.samples.take(self.space.targets(whole, importance="l1").axes)
+        self.samples.take(self.space.targets(whole).axes)
 
     def __call__(self, network: nn.Module, student: Architecture, *, seed: int) -> RefitResult:
         """Solves a student that `space.build(student, importance=..., seed=seed)` gave, in place."""
@@ -80,8 +80,13 @@ def closed_form(
         device: where the space's teacher is.
 
     Raises:
-        ValueError: the space is not over a teacher.
+        ValueError: the space is not over a teacher, or a value is out of its range.
     """
+    for name, value, least in (("images", images, 1), ("positions", positions, 1), ("strength", strength, 0)):
+        if not least <= value < float("inf"):
+            raise ValueError(f"closed form: {name} must be {least} or more, and finite; got {value}")
+    if toward not in TOWARD:
+        raise ValueError(f"closed form: toward must be one of {', '.join(TOWARD)}; got {toward!r}")
     if not isinstance(space, TeacherSpace):
         raise ValueError(
             f"the closed form needs the values of a teacher, and the space {space.name!r} has none; start from"

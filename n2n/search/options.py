@@ -12,6 +12,7 @@ import torch
 
 from n2n.distill.objectives import OBJECTIVES
 from n2n.distill.precision import PRECISIONS
+from n2n.evaluate.distillation import STARTS
 from n2n.reward import parse_budget
 from n2n.search.errors import SearchError
 
@@ -20,7 +21,6 @@ BUDGETS = ("max_params", "max_macs", "max_latency_ms", "max_size_mb")
 Granularity = Literal["layer", "block"]
 IMPORTANCES = ("l1", "l2", "bn_scale", "taylor", "random")
 GRANULARITIES = ("layer", "block")
-STARTS = ("inherited", "refit", "fresh")
 DEFAULT_FACTORS = tuple(round(0.1 * step, 1) for step in range(1, 11))
 
 

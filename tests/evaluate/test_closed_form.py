@@ -104,6 +104,14 @@ def test_a_space_without_a_teacher_is_refused(world) -> None:
         distillation(world.space, world.teacher, world.training, start="refit")
 
 
+@pytest.mark.parametrize("option", [{"images": 0}, {"positions": 0}, {"strength": -1.0}, {"toward": "one"}])
+def test_what_no_student_could_be_solved_with_is_refused_before_the_first(
+    option: dict[str, object], digits: Data, teacher: Teacher, space: LayerShrinkage
+) -> None:
+    with pytest.raises(ValueError, match=rf"closed form: {next(iter(option))} must be"):
+        distillation(space, teacher, digits.training, start="refit", closed_form_options=option)
+
+
 def test_an_unknown_start_is_refused(world) -> None:
     with pytest.raises(ValueError, match="start: expected one of inherited, refit, fresh, found 'warm'"):
         distillation(world.space, world.teacher, world.training, start="warm")
