@@ -170,10 +170,10 @@ class Reward:
 
     def __call__(self, evaluation: Evaluation, iteration: int = 0) -> float:
         """-1 where the student is not OK or not smaller than the teacher, else the (constrained) reward."""
-        if evaluation.status is not Status.OK or evaluation.accuracy is None:
+        if evaluation.status is not Status.OK or evaluation.expected is None:
             return DEGENERATE
         reward = n2n_reward(
-            evaluation.accuracy,
+            evaluation.expected,
             evaluation.parameters,
             teacher_accuracy=self.teacher_accuracy,
             teacher_parameters=self.teacher_parameters,

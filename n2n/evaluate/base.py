@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,7 +15,7 @@ class Status(StrEnum):
     """How judging a student ended."""
 
     OK = "ok"
-    """It was judged; `accuracy` is a number."""
+    """It was judged; `accuracy` or `score` is a number."""
     INVALID = "invalid"
     """It was refused without being trained; `reason` says why."""
     FAILED = "failed"
@@ -30,8 +31,8 @@ class Evaluation:
         architecture: its JSON form.
         status: OK, INVALID or FAILED.
         reason: why it is not OK; empty where it is.
-        accuracy: on the validation split, 0 to 1; None where the status is not OK.
-        loss: mean cross-entropy on the validation split; None where the status is not OK.
+        accuracy: on the validation split, 0 to 1; None where the status is not OK, or where only a score was taken.
+        loss: mean cross-entropy on the validation split; None where there is no accuracy.
         parameters: of the student.
         macs: multiply-accumulates of the student for one example.
         seconds: wall time of the judgement.
@@ -42,6 +43,10 @@ class Evaluation:
         latency_device: what it was measured on.
         size_mb: parameters and buffers in MB, where it is known.
         agreement: of its logits with the teacher's on the validation images, at most 1; see `distill.accuracy`.
+        score: training-free, higher is better, where the student was scored.
+        rung: of a ladder of fidelities, the one that the student reached; empty where there is no ladder.
+        estimate: the accuracy, 0 to 1, that the last rung of the ladder would find: measured there, or predicted from
+            the rung that the student reached; None where there is no ladder.
     """
 
     fingerprint: str
@@ -60,21 +65,35 @@ class Evaluation:
     latency_device: str | None = None
     size_mb: float | None = None
     agreement: float | None = None
+    score: float | None = None
+    rung: str = ""
+    estimate: float | None = None
 
     def __post_init__(self) -> None:
         """Refuses a record that contradicts itself.
 
         Raises:
-            ValueError: OK without an accuracy in [0, 1], or not OK without a reason or with an accuracy.
+            ValueError: OK without an accuracy in [0, 1] or a score, or not OK without a reason or with an accuracy.
         """
         ok = self.status is Status.OK
-        if ok and (self.accuracy is None or not 0 <= self.accuracy <= 1):
-            raise ValueError(f"student {self.fingerprint}: OK needs an accuracy in [0, 1]; found {self.accuracy}")
+        for name, value in (("accuracy", self.accuracy), ("estimate", self.estimate)):
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"student {self.fingerprint}: expected an {name} in [0, 1]; found {value}")
+        if ok and self.accuracy is None and (self.score is None or not math.isfinite(self.score)):
+            raise ValueError(
+                f"student {self.fingerprint}: OK needs an accuracy in [0, 1] or a finite score; found"
+                f" {self.accuracy} and {self.score}"
+            )
         if not ok and (self.accuracy is not None or not self.reason):
             raise ValueError(
                 f"student {self.fingerprint}: {self.status} needs a reason and no accuracy; found reason"
                 f" {self.reason!r} and accuracy {self.accuracy}"
             )
+
+    @property
+    def expected(self) -> float | None:
+        """The accuracy that rewards and fronts are made of: comparable between the rungs of one ladder."""
+        return self.accuracy if self.estimate is None else self.estimate
 
 
 Evaluate = Callable[[Sequence[Architecture]], list[Evaluation]]

@@ -21,14 +21,14 @@ def plot_front(path: Path, records: Sequence[Record], result: Mapping[str, Any])
     def draw(axes: Any) -> None:
         axes.scatter(
             [(one.parameters or 0) / 1e6 for one in judged],
-            [100 * (one.accuracy or 0) for one in judged],
+            [100 * (one.expected or 0) for one in judged],
             s=12,
             color="0.6",
             label="judged (quick distillation)",
         )
         axes.step(
             [(one.parameters or 0) / 1e6 for one in best],
-            [100 * (one.accuracy or 0) for one in best],
+            [100 * (one.expected or 0) for one in best],
             where="post",
             color="C0",
             label="front",

@@ -88,7 +88,7 @@ def _front(records: Sequence[Record]) -> str:
     rows = [
         (
             one.fingerprint[:12],
-            f"{one.accuracy or 0:.2%}",
+            f"{one.expected or 0:.2%}",
             millions(one.parameters or 0),
             mac_text(one.macs or 0),
             "" if one.latency_ms is None else latency_text(one.latency_ms, one.latency_iqr_ms),

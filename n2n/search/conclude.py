@@ -334,7 +334,7 @@ def write_front(path: Path, evaluations: Sequence[Evaluation]) -> tuple[Evaluati
     rows = [
         (
             one.fingerprint,
-            one.accuracy,
+            one.expected,
             one.parameters,
             one.macs,
             one.latency_ms,

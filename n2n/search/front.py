@@ -30,7 +30,7 @@ def pareto(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
 
 def front(evaluations: Sequence[Evaluation], by: CostName = "parameters") -> tuple[Evaluation, ...]:
     """The students with status OK that are Pareto-optimal in accuracy against parameters or MACs, cheapest first."""
-    judged = [one for one in evaluations if one.status is Status.OK and one.accuracy is not None]
+    judged = [one for one in evaluations if one.status is Status.OK and one.expected is not None]
     costs = [float((one.parameters if by == "parameters" else one.macs) or 0) for one in judged]
-    gains = [one.accuracy if one.accuracy is not None else 0.0 for one in judged]
+    gains = [one.expected if one.expected is not None else 0.0 for one in judged]
     return tuple(judged[index] for index in pareto(costs, gains))

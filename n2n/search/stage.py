@@ -240,7 +240,7 @@ def _append(path: Path, row: Sequence[object]) -> None:
 
 def _remark(records: list[Record]) -> str:
     best = max(records, key=lambda one: one.reward)
-    accuracy, parameters = best.evaluation.accuracy, best.evaluation.parameters
+    accuracy, parameters = best.evaluation.expected, best.evaluation.parameters
     if accuracy is None or parameters is None:
         return f"best reward {best.reward:.3f}"
     return f"best reward {best.reward:.3f} (accuracy {accuracy:.2%}, {millions(parameters)} parameters)"

@@ -35,6 +35,9 @@ _FIELDS: tuple[tuple[str, str], ...] = (
     ("latency_device", "TEXT"),
     ("size_mb", "REAL"),
     ("agreement", "REAL"),  # of the logits with the teacher's, at most 1
+    ("score", "REAL"),  # training-free, where the student was scored
+    ("rung", "TEXT NOT NULL DEFAULT ''"),  # of the ladder; empty where there is none
+    ("estimate", "REAL"),  # accuracy on the ladder's last rung, measured or predicted
 )
 COLUMNS: tuple[str, ...] = tuple(name for name, _ in _FIELDS)
 EARLIER = 16
@@ -178,6 +181,9 @@ def _row(record: Record) -> tuple[object, ...]:
         one.latency_device,
         one.size_mb,
         one.agreement,
+        one.score,
+        one.rung,
+        one.estimate,
     )
 
 
