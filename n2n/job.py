@@ -9,7 +9,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,11 @@ from torch import Tensor, nn
 from n2n.agents import AGENTS
 from n2n.agents.base import Agent
 from n2n.data import Data
-from n2n.distill.recipe import full_recipe, quick_recipe, total_steps
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluate, Evaluation
 from n2n.evaluate.cached import cached
-from n2n.evaluate.distillation import distillation
-from n2n.evaluate.ray_pool import ray_pool
+from n2n.evaluate.ladder import Climbs
+from n2n.evaluate.memory import Memory
 from n2n.networks import Timings
 from n2n.policies import Policy, PolicyError, PolicyMeta, save_policy
 from n2n.report import write_report
@@ -36,6 +35,7 @@ from n2n.search.conclude import Finish, Persistence, StudentResult, conclude, wr
 from n2n.search.environment import environment
 from n2n.search.files import write_json
 from n2n.search.finish import Figures, choose
+from n2n.search.judging import finish_seconds, judging
 from n2n.search.options import SearchOptions
 from n2n.search.progress import Display
 from n2n.search.spaces import TeacherSpaces, gradients, reach
@@ -47,8 +47,6 @@ from search_spaces.base import FEATURES, SearchSpace, SpaceError
 
 KEEP_BIAS = 2.2
 """The removal policy starts by keeping nine layers of ten: without half of its layers no teacher is worth a try."""
-QUICK_VALIDATION = 2000
-"""Validation images that a student is judged on in the search; a finished student is measured on all of them."""
 
 MakeEvaluate = Callable[[SearchSpace], Evaluate]
 OpenJudge = Callable[[SearchSpace], AbstractContextManager[Evaluate]]
@@ -88,6 +86,8 @@ class Job:
     spaces: TeacherSpaces
     budget: Budget
     policies: Mapping[str, Policy]
+    memory: Memory | None = None
+    climbs: Climbs = field(default_factory=Climbs)
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -116,7 +116,10 @@ class Job:
         students, whole = check_students(within, teacher, options), teacher_costs(teacher, budget, timings)
         check_budget(budget, least_costs(within, students, budget, timings), whole)
         finish = Finish(teacher, data, example, options, timings, teacher_name, deadline)
-        job = cls(finish, spaces, budget, policies, idle_notes(budget, whole))
+        memory = None
+        if options.cache is not None:
+            memory = Memory(options.cache, teacher=teacher.fingerprint, data=data.training.fingerprint)
+        job = cls(finish, spaces, budget, policies, memory, notes=idle_notes(budget, whole))
         for stage, policy in policies.items():
             job._check_policy(stage, policy)
         return job
@@ -163,7 +166,7 @@ class Job:
             budget=self.budget,
             out=out,
             display=shown,
-            finish_seconds=self._finish_seconds,
+            finish_seconds=partial(finish_seconds, self.finish),
             spent=self.finish.spent,
         )
 
@@ -180,42 +183,13 @@ class Job:
             agent.load(self.policies[stage].state)
         return agent
 
-    @contextmanager
-    def distilling(self, space: SearchSpace) -> Iterator[Evaluate]:
+    def judging(self, space: SearchSpace) -> AbstractContextManager[Evaluate]:
         """Quick distillation of a space's students, here or in workers that end with the stage."""
-        options = self.finish.options
-        judge = distillation(
-            space,
-            self.finish.teacher,
-            self.finish.data.training,
-            steps=options.steps,
-            objective=options.objective,
-            validation_subset=QUICK_VALIDATION,
-            seed=options.seed,
-            device=options.device,
-            precision=options.precision,
-            start=options.start,
-            importance=options.importance,
-            timings=self.finish.timings,
-        )
-        if options.workers == 0:
-            yield cached(judge, one_by_one=True)
-            return
-        with ray_pool(partial(_same, judge), workers=options.workers, space=space, prepare=judge.prepare) as pool:
-            yield cached(pool)
+        return judging(space, self.finish, self._reward(Budget()), self.memory, self.climbs)
 
     def _reward(self, budget: Budget) -> Reward:
         teacher = self.finish.teacher
         return make_reward(teacher_accuracy=teacher.accuracy, teacher_parameters=teacher.parameters, budget=budget)
-
-    def _finish_seconds(self, mean_seconds: float) -> float:
-        """What the long distillation will take, from the mean seconds of one quick one."""
-        options, full = self.finish.options, full_recipe(epochs=self.finish.options.final_epochs)
-        shown = full.batch_size * total_steps(full, len(self.finish.data.train))
-        # A trained image costs about three forward passes, one that is looked at costs one.
-        looked_at = min(QUICK_VALIDATION, len(self.finish.data.training.validation))
-        judged = 3 * quick_recipe().batch_size * options.steps + looked_at
-        return options.finalists * mean_seconds * 3 * shown / judged
 
     def _conclude(self, found: Found, out: Path, shown: Display) -> SearchResult:
         """Everything after the loop, whatever is interrupted in it; first what is there already: front and policies."""
@@ -272,10 +246,6 @@ def stage_seed(seed: int, stage: str) -> int:
 @contextmanager
 def plain(make_evaluate: MakeEvaluate, space: SearchSpace) -> Iterator[Evaluate]:
     yield cached(make_evaluate(space))
-
-
-def _same(judge: Evaluate) -> Evaluate:
-    return judge
 
 
 def _save_policy(out: Path, stage: StageResult, finish: Finish) -> None:

@@ -56,6 +56,9 @@ def search(
     finalists: int = 2,
     importance: str = "l1",
     start: str = "inherited",
+    ladder: Sequence[str] = (),
+    promote: float = 0.4,
+    cache: str | Path | None = None,
     policy: str | Path | None = None,
     teacher_name: str | Mapping[str, Any] | None = None,
     ignored_layers: Sequence[str] = (),
@@ -86,6 +89,12 @@ def search(
         importance: by what the channels that survive are chosen.
         start: what students start from: the teacher's weights ("inherited"), these solved for its values in closed form
             ("refit"; `steps=0` then judges without any training), or "fresh".
+        ladder: rungs to judge by instead of `steps`, `objective` and `start`, cheapest first: "START:STEPS" or
+            "START:EPOCHSe", each with ":OBJECTIVE" where it is not "kd", e.g. ("refit:0", "refit:60"). All students of
+            a batch are judged on the first, the better share `promote` of them on the next, and so on; the long
+            distillation starts as the last rung does.
+        cache: a file of judgements that runs on the same teacher and data share; a student that is in it is not judged
+            again, and the search goes the same way as without it.
         policy: a policy folder, or a run's, to start the agent from.
         teacher_name: the built-in teacher's name, or {"name": ..., "kwargs": {...}}, so that `load_student` needs no
             `network=`.
@@ -126,6 +135,9 @@ def search(
         finalists=finalists,
         importance=importance,
         start=start,
+        ladder=tuple(ladder),
+        promote=promote,
+        cache=None if cache is None else str(cache),
         ignored_layers=tuple(ignored_layers),
         device=device,
         precision=precision,
@@ -146,7 +158,7 @@ def search(
     with Logged(display(progress), Path(out) / "run.log") as shown, ray_running(0 if make_evaluate else workers):
         if policy is not None:
             shown.note(f"starts from the policy in {policy}")
-        return job.run(Path(out), shown, job.distilling if make_evaluate is None else partial(plain, make_evaluate))
+        return job.run(Path(out), shown, job.judging if make_evaluate is None else partial(plain, make_evaluate))
 
 
 def _data(data: Data | str | Dataset[Any] | tuple[Dataset[Any], Dataset[Any]], seed: int) -> Data:

@@ -136,6 +136,9 @@ class SearchSettings(NetworkSettings, SpaceSettings):
     finalists: Annotated[int, Field(gt=0)] = 2
     importance: Literal["l1", "l2", "bn_scale", "taylor", "random"] = "l1"
     start: Literal["inherited", "refit", "fresh"] = "inherited"
+    ladder: tuple[str, ...] = ()
+    promote: Annotated[float, Field(gt=0, le=1)] = 0.4
+    cache: Path | None = None
     policy: Path | None = None
     precision: Precision = "auto"
     workers: Annotated[int, Field(ge=0)] = 0

@@ -75,6 +75,16 @@ def command(
         str | None,
         typer.Option("--start", help="Students start inherited, refit (solved) or fresh. [default: inherited]"),
     ] = None,
+    ladder: Annotated[
+        list[str] | None,
+        typer.Option("--rung", help="Judge by a ladder; repeat, cheapest first, e.g. --rung refit:0 --rung refit:60."),
+    ] = None,
+    promote: Annotated[
+        float | None, typer.Option("--promote", help="The share of students that climbs each rung. [default: 0.4]")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="File of judgements that runs on one teacher and data share.")
+    ] = None,
     policy: Annotated[Path | None, typer.Option("--policy", help="Policy folder, or run, to start from.")] = None,
     ignored_layers: options.IgnoredLayers = None,
     workers: Annotated[int | None, typer.Option("--workers", help="Ray workers; 0 judges in this process.")] = None,

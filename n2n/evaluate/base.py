@@ -95,6 +95,11 @@ class Evaluation:
         """The accuracy that rewards and fronts are made of: comparable between the rungs of one ladder."""
         return self.accuracy if self.estimate is None else self.estimate
 
+    @property
+    def measured(self) -> bool:
+        """Whether `expected` was measured, and not predicted from a cheaper rung."""
+        return self.accuracy is not None and self.accuracy == self.expected
+
 
 Evaluate = Callable[[Sequence[Architecture]], list[Evaluation]]
 """Judges a batch of students: one evaluation each, in the same order, failures included."""

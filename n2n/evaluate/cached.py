@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import final
+from typing import Protocol, final, runtime_checkable
 
 from n2n.evaluate.base import Evaluate, Evaluation
 from search_spaces.base import Architecture
 
 Refuse = Callable[[Architecture], Evaluation | None]
 """The record of a student that is not worth judging; None where it is."""
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """An evaluator that can tell what it has judged of a batch that was interrupted."""
+
+    def known(self, students: Sequence[Architecture]) -> list[Evaluation]:
+        """The evaluations of those students that were judged."""
+        ...
 
 
 @final
@@ -49,7 +58,9 @@ class Cached:
 
     def known(self, students: Sequence[Architecture]) -> list[Evaluation]:
         """The evaluations of those students that were judged, e.g. before an interrupt; nobody is judged for it."""
-        return [self._known[student.fingerprint] for student in students if student.fingerprint in self._known]
+        kept = [self._known[student.fingerprint] for student in students if student.fingerprint in self._known]
+        inner = self._evaluate.known if isinstance(self._evaluate, Keeping) else None
+        return kept + (inner([one for one in students if one.fingerprint not in self._known]) if inner else [])
 
     def refusing(self, refuse: Refuse) -> Cached:
         """The same evaluator behind a memory of its own, which asks `refuse` before it has a student judged."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +15,12 @@ from torch import Tensor
 from n2n.data.base import Split, TrainingData
 from n2n.distill.accuracy import accuracy_of, agreement, predict
 from n2n.distill.fit import fit, prepare_views
+from n2n.distill.precision import resolve
 from n2n.distill.recipe import Recipe, gentle, quick_recipe, total_steps
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, Status, evaluation_seed, not_ok
 from n2n.evaluate.closed_form import ClosedForm, closed_form
-from n2n.networks.latency import Timings
+from n2n.networks.latency import Timings, processor
 from search_spaces.base import Architecture, Cost, SearchSpace, SpaceError
 
 STARTS = ("inherited", "refit", "fresh")
@@ -61,6 +63,24 @@ class Distillation:
             f"{self.recipe.objective}, {steps} steps of {min(self.recipe.batch_size, images)} on {images} images,"
             f" {start}, accuracy on {len(self.validation)}"
         )
+
+    @property
+    def recipe_key(self) -> str:
+        """A hash of all that a judgement depends on besides teacher, data, student and seed."""
+        form = self.closed_form
+        timed = "" if self.timings is None else processor()  # latencies are those of a machine
+        parts = (
+            repr(self.recipe),
+            _digest(self.subset),
+            _digest(self.validation.labels) + _digest(self.validation.images),
+            self.start,
+            self.importance,
+            resolve(self.precision, self.teacher.network, self.device).name,
+            torch.device(self.device).type,
+            timed,
+            "" if form is None else f"{_digest(form.images)} {form.positions} {form.strength} {form.toward}",
+        )
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def __call__(self, students: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation each, in the same order, failures included."""
@@ -222,6 +242,10 @@ def distillation(
         timings=timings,
         refuse=refuse,
     )
+
+
+def _digest(values: Tensor | None) -> str:
+    return "" if values is None else hashlib.sha256(values.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def _draw(available: int, wanted: int | None, seed: int, name: str) -> Tensor | None:

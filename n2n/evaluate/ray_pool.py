@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, final
 
@@ -16,14 +17,14 @@ from search_spaces.base import Architecture, SearchSpace
 
 
 class _Worker:
-    """Runs inside a Ray actor: one evaluator, its own threads."""
+    """Runs inside a Ray actor: the evaluators of all rungs, its own threads."""
 
-    def __init__(self, make_evaluate: Callable[[], Evaluate], threads: int) -> None:
+    def __init__(self, make_evaluates: Callable[[], Mapping[str, Evaluate]], threads: int) -> None:
         torch.set_num_threads(threads)
-        self._evaluate = make_evaluate()
+        self._evaluates = make_evaluates()
 
-    def judge(self, student: Architecture) -> Evaluation:
-        return self._evaluate([student])[0]
+    def judge(self, student: Architecture, rung: str) -> Evaluation:
+        return self._evaluates[rung]([student])[0]
 
 
 @contextmanager
@@ -55,13 +56,13 @@ class RayPool:
 
     def __init__(
         self,
-        make_evaluate: Callable[[], Evaluate],
+        make_evaluates: Callable[[], Mapping[str, Evaluate]],
         workers: int,
         threads: int,
         space: SearchSpace | None,
         prepare: Callable[[], None] | None,
     ) -> None:
-        self._make_evaluate, self._count, self._threads = make_evaluate, workers, threads
+        self._make_evaluates, self._count, self._threads = make_evaluates, workers, threads
         self._space, self._prepare = space, prepare
         self._opened = ExitStack()
         self._workers: list[Any] = []
@@ -75,10 +76,10 @@ class RayPool:
             self._prepare()
         # A worker that the system killed is replaced below; the student that killed it is not tried again.
         self._actor: Any = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
-        self._arguments = (ray.put(self._make_evaluate), self._threads)
+        self._arguments = (ray.put(self._make_evaluates), self._threads)
         self._workers = [self._actor.remote(*self._arguments) for _ in range(self._count)]
 
-    def __call__(self, students: Sequence[Architecture]) -> list[Evaluation]:
+    def __call__(self, students: Sequence[Architecture], rung: str = "") -> list[Evaluation]:
         """One evaluation each, in the same order; every worker takes the next student as soon as it is free."""
         import ray
 
@@ -92,7 +93,7 @@ class RayPool:
             while waiting and free:
                 index, student = waiting.pop()
                 worker = free.pop()
-                running[worker.judge.remote(student)] = (index, worker)
+                running[worker.judge.remote(student, rung)] = (index, worker)
             (done, *_), _ = ray.wait(list(running), num_returns=1)
             index, worker = running.pop(done)
             results[index] = self._result(done, students[index], worker)
@@ -163,7 +164,35 @@ def ray_pool(
     Raises:
         ValueError: fewer than one worker or thread.
     """
+    return RayPool(partial(_alone, make_evaluate), workers, _threads(workers, threads), space, prepare)
+
+
+@contextmanager
+def ray_pools(
+    make_evaluates: Callable[[], Mapping[str, Evaluate]],
+    names: Sequence[str],
+    *,
+    workers: int,
+    threads: int | None = None,
+    space: SearchSpace | None = None,
+    prepare: Callable[[], None] | None = None,
+) -> Iterator[dict[str, Evaluate]]:
+    """Several evaluators, by name, that share the same workers; see `ray_pool`.
+
+    Args:
+        make_evaluates: called once in every worker.
+        names: the keys of what it gives.
+    """
+    with RayPool(make_evaluates, workers, _threads(workers, threads), space, prepare) as pool:
+        yield {name: partial(pool, rung=name) for name in names}
+
+
+def _alone(make_evaluate: Callable[[], Evaluate]) -> Mapping[str, Evaluate]:
+    return {"": make_evaluate()}
+
+
+def _threads(workers: int, threads: int | None) -> int:
     each = max(1, (os.cpu_count() or 1) // max(1, workers)) if threads is None else threads
     if workers < 1 or each < 1:
         raise ValueError(f"ray_pool needs one worker and one thread at least; got workers={workers}, threads={each}")
-    return RayPool(make_evaluate, workers, each, space, prepare)
+    return each

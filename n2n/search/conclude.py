@@ -202,9 +202,9 @@ class _One:
         architecture = self.space.from_json(one.architecture)
         seed = evaluation_seed(options.seed, one.fingerprint)
         student = self.space.build(
-            architecture, inherit=options.start != "fresh", importance=options.importance, seed=seed
+            architecture, inherit=options.begins != "fresh", importance=options.importance, seed=seed
         )
-        if options.start == "refit":
+        if options.begins == "refit":
             solve = closed_form(
                 self.space,
                 self.finish.data.training,
@@ -228,7 +228,7 @@ class _One:
             fingerprint=one.fingerprint,
             folder=f"students/{self.rank}",
             reward=self.choice.reward,
-            quick_accuracy=one.accuracy,
+            quick_accuracy=one.expected,
             figures=figures,
             steps=fitted.steps,
             seconds=fitted.seconds,
@@ -258,7 +258,7 @@ class _One:
                 self.finish.data.training,
                 epochs=self.epochs,
                 objective=options.objective,
-                start=options.start,
+                start=options.begins,
                 seed=seed,
                 device=options.device,
                 precision=options.precision,
@@ -305,7 +305,7 @@ class _One:
                 "stage": self.space.name,
                 "reward": result.reward,
                 "quick_accuracy": result.quick_accuracy,
-                "recipe": asdict(long_recipe(self.epochs, options.objective, options.start)),
+                "recipe": asdict(long_recipe(self.epochs, options.objective, options.begins)),
                 "search": options.to_json(),
             },
         )

@@ -56,13 +56,15 @@ def choose(
 ) -> tuple[Choice, ...]:
     """The best students by reward among the front of those that meet the budget.
 
-    Where none meets it, the one with the fewest parameters on the front stands in, its violations named: it comes
-    closest on the quantity that every budget bounds.
+    Where students climbed a ladder, those that were measured on its last rung come before those whose accuracy was
+    predicted. Where none meets the budget, the one with the fewest parameters on the front stands in, its violations
+    named: it comes closest on the quantity that every budget bounds.
     """
     judged = [one for one in evaluations if one.status is Status.OK]
     meeting = [one for one in judged if not budget.violations(one)]
     if not meeting:
         return tuple(Choice(one, reward(one), tuple(budget.violations(one))) for one in front(judged)[:1])
+    meeting = [one for one in meeting if one.measured] or meeting
     unique = {one.fingerprint: one for one in (*front(meeting), *front(meeting, by="macs"))}
     ranked = sorted(unique.values(), key=lambda one: (-reward(one), one.parameters or 0, one.fingerprint))
     return tuple(Choice(one, reward(one), ()) for one in ranked[:finalists])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import torch
 from n2n.distill.objectives import OBJECTIVES
 from n2n.distill.precision import PRECISIONS
 from n2n.evaluate.distillation import STARTS
+from n2n.evaluate.rungs import Rung, RungError, parse_ladder
 from n2n.reward import parse_budget
 from n2n.search.errors import SearchError
 
@@ -56,6 +57,9 @@ class SearchOptions:
     finalists: int = 2
     importance: str = "l1"
     start: str = "inherited"
+    ladder: tuple[str, ...] = ()
+    promote: float = 0.4
+    cache: str | None = None
     ignored_layers: tuple[str, ...] = ()
     device: str = "cpu"
     precision: str = "auto"
@@ -78,11 +82,14 @@ class SearchOptions:
             raise SearchError(f"workers={self.workers} must be 0 (judge in this process) or more")
         if not (self.removal or self.shrinkage):
             raise SearchError("removal and shrinkage are both off: there is nothing to search; turn one on")
+        if not 0 < self.promote <= 1:
+            raise SearchError(f"promote={self.promote} must be a share above 0 and at most 1")
         _check_budgets({name: getattr(self, name) for name in BUDGETS})
         _one_of("importance", self.importance, IMPORTANCES)
         _one_of("start", self.start, STARTS)
         _one_of("granularity", self.granularity, GRANULARITIES)
         _one_of("objective", self.objective, tuple(OBJECTIVES))
+        _check_ladder(self)
         _one_of("precision", self.precision, PRECISIONS)
         _check_device(self.device)
         _check_factors(self.factors)
@@ -96,6 +103,16 @@ class SearchOptions:
         """
         removal = self.removal and not (self.shrinkage and (self.agent == "uniform" or self.evaluations < 2))
         return ("removal",) * removal + ("shrinkage",) * self.shrinkage
+
+    @property
+    def rungs(self) -> tuple[Rung, ...]:
+        """How students are judged, cheapest first; a single rung where no ladder was asked for."""
+        return parse_ladder(self.ladder or (f"{self.start}:{self.steps}",), objective=self.objective)
+
+    @property
+    def begins(self) -> str:
+        """What students start from in the long distillation: what the last rung starts from."""
+        return self.rungs[-1].start
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -112,6 +129,20 @@ def _check_budgets(budgets: Mapping[str, BudgetValue | None]) -> None:
             faults.append(f"{name}: {error}")
     if faults:
         raise SearchError("; ".join(faults))
+
+
+def _check_ladder(options: SearchOptions) -> None:
+    """Refuses rungs that cannot be read, and a ladder beside what it stands in for."""
+    try:
+        parse_ladder(options.ladder, objective=options.objective)
+    except RungError as error:
+        raise SearchError(str(error)) from error
+    untouched = {field.name: field.default for field in fields(options) if field.name in ("steps", "start")}
+    said = [
+        f"{name}={getattr(options, name)!r}" for name, value in untouched.items() if getattr(options, name) != value
+    ]
+    if options.ladder and said:
+        raise SearchError(f"{' and '.join(said)} beside a ladder: say it in the ladder, e.g. {options.ladder[-1]!r}")
 
 
 def _one_of(what: str, value: str, valid: tuple[str, ...]) -> None:

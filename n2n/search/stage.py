@@ -14,7 +14,7 @@ from torch import Tensor
 from envs import StudentVectorEnv
 from n2n.agents.base import Agent, rollout
 from n2n.evaluate.base import Evaluate, Evaluation, Status
-from n2n.evaluate.cached import Cached
+from n2n.evaluate.cached import Keeping
 from n2n.networks.units import millions
 from n2n.search.errors import SearchError, WriteError
 from n2n.search.limits import Limits, Meter
@@ -59,7 +59,7 @@ class Judge:
         try:
             judged = self.evaluate(students)
         except KeyboardInterrupt:
-            self._keep(self.evaluate.known(students) if isinstance(self.evaluate, Cached) else [])
+            self._keep(self.evaluate.known(students) if isinstance(self.evaluate, Keeping) else [])
             raise
         finally:
             self.seconds += time.perf_counter() - begun

@@ -1,0 +1,74 @@
+"""The rungs of a ladder of fidelities by name: what a user writes, and the recipe that it means."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from n2n.distill.objectives import OBJECTIVES
+from n2n.distill.recipe import Recipe, full_recipe, gentle, quick_recipe
+from n2n.evaluate.distillation import STARTS
+
+EXAMPLES = "refit:0 (solved, no step), inherited:100 (100 steps), refit:60:logit_mse, inherited:3e (three epochs)"
+_DISTILLATION = re.compile(r"(?P<start>[a-z]+):(?P<length>\d+(?:\.\d+)?)(?P<epochs>e?)(?::(?P<objective>\w+))?")
+
+
+class RungError(ValueError):
+    """The name of a rung that cannot be read; the message says what is expected."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One way of judging a student by distillation.
+
+    Attributes:
+        name: as the user wrote it.
+        start: what the student starts from, one of `STARTS`.
+        recipe: how it is trained.
+        short: whether it sees a subset that fits its steps, and a subset of the validation images; a rung in epochs
+            sees all of both.
+    """
+
+    name: str
+    start: str
+    recipe: Recipe
+    short: bool
+
+
+def parse_rung(name: str, *, objective: str = "kd") -> Rung:
+    """The rung of a name `START:STEPS[:OBJECTIVE]` or `START:EPOCHSe[:OBJECTIVE]`.
+
+    Args:
+        name: e.g. "refit:0", "inherited:100", "inherited:3e".
+        objective: where the name has none.
+
+    Raises:
+        RungError: not of that form, an unknown start or objective, or a length that cannot judge anything.
+    """
+    found = _DISTILLATION.fullmatch(name)
+    if found is None or (not found["epochs"] and "." in found["length"]):
+        raise RungError(f"rung {name!r}: expected START:STEPS or START:EPOCHSe, e.g. {EXAMPLES}")
+    start, asked = found["start"], found["objective"] or objective
+    if start not in STARTS:
+        raise RungError(f"rung {name!r}: unknown start {start!r}; choose one of {', '.join(STARTS)}")
+    if asked not in OBJECTIVES:
+        raise RungError(f"rung {name!r}: unknown objective {asked!r}; choose one of {', '.join(OBJECTIVES)}")
+    length = float(found["length"])
+    if length == 0 and (found["epochs"] or start == "fresh"):
+        raise RungError(f"rung {name!r}: a length of 0 judges nothing; {EXAMPLES}")
+    if found["epochs"]:
+        recipe = full_recipe(epochs=length, objective=asked)
+    else:
+        recipe = quick_recipe(steps=int(length), objective=asked)
+    return Rung(name, start, gentle(recipe) if start == "refit" else recipe, short=not found["epochs"])
+
+
+def parse_ladder(names: tuple[str, ...], *, objective: str = "kd") -> tuple[Rung, ...]:
+    """The rungs of a ladder, cheapest first.
+
+    Raises:
+        RungError: a name that cannot be read, or one that comes twice.
+    """
+    if len(set(names)) < len(names):
+        raise RungError(f"ladder {', '.join(names)}: every rung may come once only")
+    return tuple(parse_rung(name, objective=objective) for name in names)

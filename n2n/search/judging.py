@@ -1,0 +1,93 @@
+"""How a search judges the students of a space: its ladder of quick distillations, here or in workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+
+from n2n.distill.recipe import full_recipe, total_steps
+from n2n.evaluate.base import Evaluate
+from n2n.evaluate.cached import Cached, cached
+from n2n.evaluate.distillation import Distillation, distillation
+from n2n.evaluate.ladder import Climbs, Rank, ladder
+from n2n.evaluate.memory import Memory, remembered
+from n2n.evaluate.ray_pool import ray_pools
+from n2n.evaluate.rungs import Rung
+from n2n.search.conclude import Finish
+from search_spaces.base import SearchSpace
+
+QUICK_VALIDATION = 2000
+"""Validation images that a student is judged on in the search; a finished student is measured on all of them."""
+
+
+def make_rung(rung: Rung, space: SearchSpace, finish: Finish) -> Distillation:
+    """The evaluator of one rung, as the run's options ask for it."""
+    options = finish.options
+    return distillation(
+        space,
+        finish.teacher,
+        finish.data.training,
+        recipe=rung.recipe,
+        validation_subset=QUICK_VALIDATION if rung.short else None,
+        seed=options.seed,
+        device=options.device,
+        precision=options.precision,
+        start=rung.start,
+        importance=options.importance,
+        timings=finish.timings,
+    )
+
+
+@contextmanager
+def judging(space: SearchSpace, finish: Finish, rank: Rank, memory: Memory | None, climbs: Climbs) -> Iterator[Cached]:
+    """The judge of a space's students; workers, where there are any, end with it.
+
+    Args:
+        rank: by what students climb the ladder, where it has more than one rung.
+        memory: judgements of earlier runs, asked first.
+        climbs: what the students of earlier stages have shown on the rungs.
+    """
+    options = finish.options
+    judges = {rung.name: make_rung(rung, space, finish) for rung in options.rungs}
+
+    def kept(name: str, evaluate: Evaluate) -> Evaluate:
+        if memory is None:
+            return evaluate
+        return remembered(evaluate, memory, recipe=judges[name].recipe_key, seed=options.seed)
+
+    def climbed(rungs: Mapping[str, Evaluate], *, one_by_one: bool) -> Cached:
+        if len(rungs) == 1:
+            return cached(*rungs.values(), one_by_one=one_by_one)
+        each = {name: cached(evaluate, one_by_one=one_by_one) for name, evaluate in rungs.items()}
+        return cached(ladder(each, promote=options.promote, rank=rank, climbs=climbs))
+
+    if options.workers == 0:
+        yield climbed({name: kept(name, judge) for name, judge in judges.items()}, one_by_one=True)
+        return
+
+    def prepare() -> None:
+        for judge in judges.values():
+            judge.prepare()
+
+    with ray_pools(
+        partial(dict, judges), tuple(judges), workers=options.workers, space=space, prepare=prepare
+    ) as pools:
+        yield climbed({name: kept(name, pool) for name, pool in pools.items()}, one_by_one=False)
+
+
+def finish_seconds(finish: Finish, mean_seconds: float) -> float:
+    """What the long distillation will take, from the mean seconds of one judgement, by counting forward passes.
+
+    A trained image costs about three forward passes, one that is looked at costs one.
+    """
+    options, examples = finish.options, len(finish.data.train)
+    full = full_recipe(epochs=options.final_epochs)
+    judged, share = 0.0, 1.0
+    for rung in options.rungs:
+        looked_at = len(finish.data.training.validation)
+        looked_at = min(QUICK_VALIDATION, looked_at) if rung.short else looked_at
+        judged += share * (3 * rung.recipe.batch_size * total_steps(rung.recipe, examples) + looked_at)
+        share *= options.promote
+    shown = full.batch_size * total_steps(full, examples)
+    return options.finalists * mean_seconds * 3 * shown / judged
