@@ -5,5 +5,16 @@ from n2n.evaluate.cached import cached
 from n2n.evaluate.distillation import distillation
 from n2n.evaluate.fake import fake
 from n2n.evaluate.ray_pool import ray_pool
+from n2n.evaluate.scoring import scoring
 
-__all__ = ["Evaluate", "Evaluation", "Status", "cached", "distillation", "evaluation_seed", "fake", "ray_pool"]
+__all__ = [
+    "Evaluate",
+    "Evaluation",
+    "Status",
+    "cached",
+    "distillation",
+    "evaluation_seed",
+    "fake",
+    "ray_pool",
+    "scoring",
+]
