@@ -35,7 +35,7 @@ from n2n.search.conclude import Finish, Persistence, StudentResult, conclude, wr
 from n2n.search.environment import environment
 from n2n.search.files import write_json
 from n2n.search.finish import Figures, choose
-from n2n.search.judging import finish_seconds, judging
+from n2n.search.judges import finish_seconds, judging
 from n2n.search.options import SearchOptions
 from n2n.search.progress import Display
 from n2n.search.spaces import TeacherSpaces, gradients, reach

@@ -7,6 +7,7 @@ from n2n.evaluate.fake import fake
 from n2n.evaluate.ladder import ladder
 from n2n.evaluate.memory import Memory, remembered
 from n2n.evaluate.ray_pool import ray_pool
+from n2n.evaluate.scoring import scoring
 
 __all__ = [
     "Evaluate",
@@ -20,4 +21,5 @@ __all__ = [
     "ladder",
     "ray_pool",
     "remembered",
+    "scoring",
 ]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -18,15 +17,14 @@ from n2n.distill.fit import fit, prepare_views
 from n2n.distill.precision import resolve
 from n2n.distill.recipe import Recipe, gentle, quick_recipe, total_steps
 from n2n.distill.teacher import Teacher
-from n2n.evaluate.base import Evaluation, Status, evaluation_seed, not_ok
+from n2n.evaluate.base import Evaluation, Status
 from n2n.evaluate.closed_form import ClosedForm, closed_form
+from n2n.evaluate.judging import Refuse, digest, judge
 from n2n.networks.latency import Timings, processor
-from search_spaces.base import Architecture, Cost, SearchSpace, SpaceError
+from search_spaces.base import Architecture, Cost, SearchSpace
 
 STARTS = ("inherited", "refit", "fresh")
 """What a student starts from."""
-Refuse = Callable[[Cost], str]
-"""Why a student of that cost is not worth training; "" where it is."""
 
 
 class DivergedError(RuntimeError):
@@ -71,14 +69,14 @@ class Distillation:
         timed = "" if self.timings is None else processor()  # latencies are those of a machine
         parts = (
             repr(self.recipe),
-            _digest(self.subset),
-            _digest(self.validation.labels) + _digest(self.validation.images),
+            digest(self.subset),
+            digest(self.validation.labels) + digest(self.validation.images),
             self.start,
             self.importance,
             resolve(self.precision, self.teacher.network, self.device).name,
             torch.device(self.device).type,
             timed,
-            "" if form is None else f"{_digest(form.images)} {form.positions} {form.strength} {form.toward}",
+            "" if form is None else f"{digest(form.images)} {form.positions} {form.strength} {form.toward}",
         )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -94,33 +92,18 @@ class Distillation:
             self.closed_form.prepare()
 
     def _judge(self, student: Architecture) -> Evaluation:
-        start = time.monotonic()
-        seed = evaluation_seed(self.seed, student.fingerprint)
-        cost = self.space.cost(student)
-        status, reason = Status.INVALID, self._refusal(cost)
-        if not reason:
-            status = Status.FAILED
-            try:
-                return self._train(student, cost, seed, start)
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                reason = f"out of memory: {error}"
-            except DivergedError as error:
-                reason = str(error)
-            except SpaceError:
-                raise  # a student of another space is the caller's mistake and no property of the student
-            except (RuntimeError, ValueError) as error:
-                if isinstance(error, NotImplementedError | RecursionError):
-                    raise
-                reason = f"does not run: {type(error).__name__}: {error}"
-        seconds = time.monotonic() - start
-        return not_ok(status, reason, student, cost, seconds=seconds, seed=seed, fidelity=self.fidelity)
+        return judge(
+            student,
+            self._train,
+            space=self.space,
+            seed=self.seed,
+            fidelity=self.fidelity,
+            teacher_parameters=self.teacher.parameters,
+            refuse=self.refuse,
+            fails_by=(DivergedError,),
+        )
 
-    def _refusal(self, cost: Cost) -> str:
-        if cost.parameters >= self.teacher.parameters:
-            return f"not smaller than the teacher: {cost.parameters:,} of {self.teacher.parameters:,} parameters"
-        return self.refuse(cost) if self.refuse is not None else ""
-
-    def _train(self, student: Architecture, cost: Cost, seed: int, start: float) -> Evaluation:
+    def _train(self, student: Architecture, cost: Cost, seed: int) -> Evaluation:
         network = self.space.build(student, inherit=self.start != "fresh", importance=self.importance, seed=seed)
         if self.closed_form is not None:
             self.closed_form(network.to(self.device), student, seed=seed)
@@ -153,7 +136,7 @@ class Distillation:
             loss=loss,
             parameters=cost.parameters,
             macs=cost.macs,
-            seconds=time.monotonic() - start,
+            seconds=0.0,
             seed=seed,
             fidelity=self.fidelity,
             agreement=agreement(logits, self.teacher.logits(self.validation)),
@@ -242,10 +225,6 @@ def distillation(
         timings=timings,
         refuse=refuse,
     )
-
-
-def _digest(values: Tensor | None) -> str:
-    return "" if values is None else hashlib.sha256(values.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def _draw(available: int, wanted: int | None, seed: int, name: str) -> Tensor | None:

@@ -62,7 +62,7 @@ _MAYBE = ("accuracy", "agreement", "loss", "score")
 
 
 def read_judgements(path: Path) -> list[Judgement]:
-    """The rows of a file, without further columns; none where there is no file. A last row that was cut off is left out.
+    """The rows of a file, without further columns; none where there is no file. A last row that was cut off is dropped.
 
     Raises:
         ValueError: the file is not one of judgements, or a row is damaged; file and line are named.

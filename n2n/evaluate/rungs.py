@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from n2n.distill.objectives import OBJECTIVES
 from n2n.distill.recipe import Recipe, full_recipe, gentle, quick_recipe
 from n2n.evaluate.distillation import STARTS
+from n2n.scores import SCORES
 
 EXAMPLES = "refit:0 (solved, no step), inherited:100 (100 steps), refit:60:logit_mse, inherited:3e (three epochs)"
 _DISTILLATION = re.compile(r"(?P<start>[a-z]+):(?P<length>\d+(?:\.\d+)?)(?P<epochs>e?)(?::(?P<objective>\w+))?")
@@ -19,24 +20,26 @@ class RungError(ValueError):
 
 @dataclass(frozen=True)
 class Rung:
-    """One way of judging a student by distillation.
+    """One way of judging a student.
 
     Attributes:
         name: as the user wrote it.
         start: what the student starts from, one of `STARTS`.
-        recipe: how it is trained.
+        recipe: how it is trained; None where it is scored.
         short: whether it sees a subset that fits its steps, and a subset of the validation images; a rung in epochs
             sees all of both.
+        score: by which it is scored without training, one of `SCORES`; empty where it is distilled.
     """
 
     name: str
     start: str
-    recipe: Recipe
+    recipe: Recipe | None
     short: bool
+    score: str = ""
 
 
 def parse_rung(name: str, *, objective: str = "kd") -> Rung:
-    """The rung of a name `START:STEPS[:OBJECTIVE]` or `START:EPOCHSe[:OBJECTIVE]`.
+    """The rung of a name `START:STEPS[:OBJECTIVE]`, `START:EPOCHSe[:OBJECTIVE]` or `score:NAME`.
 
     Args:
         name: e.g. "refit:0", "inherited:100", "inherited:3e".
@@ -45,6 +48,11 @@ def parse_rung(name: str, *, objective: str = "kd") -> Rung:
     Raises:
         RungError: not of that form, an unknown start or objective, or a length that cannot judge anything.
     """
+    kind, _, score = name.partition(":")
+    if kind == "score":
+        if score not in SCORES:
+            raise RungError(f"rung {name!r}: unknown score {score!r}; choose one of {', '.join(SCORES)}")
+        return Rung(name, "fresh", None, short=True, score=score)
     found = _DISTILLATION.fullmatch(name)
     if found is None or (not found["epochs"] and "." in found["length"]):
         raise RungError(f"rung {name!r}: expected START:STEPS or START:EPOCHSe, e.g. {EXAMPLES}")
@@ -67,8 +75,11 @@ def parse_ladder(names: tuple[str, ...], *, objective: str = "kd") -> tuple[Rung
     """The rungs of a ladder, cheapest first.
 
     Raises:
-        RungError: a name that cannot be read, or one that comes twice.
+        RungError: a name that cannot be read, one that comes twice, or a score where accuracies are needed.
     """
     if len(set(names)) < len(names):
         raise RungError(f"ladder {', '.join(names)}: every rung may come once only")
-    return tuple(parse_rung(name, objective=objective) for name in names)
+    rungs = tuple(parse_rung(name, objective=objective) for name in names)
+    if rungs and rungs[-1].score:
+        raise RungError(f"ladder {', '.join(names)}: the last rung must give accuracies; add one, e.g. refit:0")
+    return rungs

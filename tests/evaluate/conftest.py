@@ -84,6 +84,7 @@ def outcome(evaluation: Evaluation) -> tuple[object, ...]:
         evaluation.macs,
         evaluation.seed,
         evaluation.fidelity,
+        evaluation.score,
     )
 
 

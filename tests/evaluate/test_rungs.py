@@ -35,11 +35,19 @@ def test_the_objective_of_the_search_holds_where_a_rung_has_none():
         ("fresh:0", "judges nothing"),
         ("refit:0e", "judges nothing"),
         ("refit:-3", "START:STEPS"),
+        ("score:size", "unknown score 'size'; choose one of params"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_what_can(name, said):
     with pytest.raises(RungError, match=said):
         parse_rung(name)
+
+
+def test_a_score_stands_below_accuracies_only():
+    low, _ = parse_ladder(("score:naswot", "refit:0"))
+    assert (low.score, low.recipe) == ("naswot", None)
+    with pytest.raises(RungError, match="must give accuracies"):
+        parse_ladder(("refit:0", "score:naswot"))
 
 
 def test_a_rung_comes_once():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import pytest
 
-from n2n.evaluate import Evaluation, Status, cached, distillation, evaluation_seed, fake, ray_pool
+from n2n.evaluate import Evaluation, Status, cached, distillation, evaluation_seed, fake, ray_pool, scoring
 
 
 def _distillation(world):
@@ -20,6 +21,7 @@ def _fake(world):
 EVALUATORS = {
     "distillation": _distillation,
     "fake": _fake,
+    "scoring": lambda world: scoring(world.space, world.training, batch=4, seeds=2, teacher=world.teacher, seed=7),
     "cached": lambda world: cached(_distillation(world)),
 }
 
@@ -44,7 +46,8 @@ def test_one_evaluation_each_in_order(evaluate, world):
         cost = world.space.cost(student)
         assert (one.parameters, one.macs) == (cost.parameters, cost.macs)
         assert one.status is Status.OK
-        assert 0 <= one.accuracy <= 1
+        assert (one.score is None) != (one.accuracy is None)
+        assert math.isfinite(one.score) if one.accuracy is None else 0 <= one.accuracy <= 1
         assert one.seconds >= 0
         assert one.seed == evaluation_seed(7, student.fingerprint)
         assert one.fidelity

@@ -14,6 +14,7 @@ from n2n.evaluate.ladder import Climbs, Rank, ladder
 from n2n.evaluate.memory import Memory, remembered
 from n2n.evaluate.ray_pool import ray_pools
 from n2n.evaluate.rungs import Rung
+from n2n.evaluate.scoring import Scoring, scoring
 from n2n.search.conclude import Finish
 from search_spaces.base import SearchSpace
 
@@ -21,9 +22,18 @@ QUICK_VALIDATION = 2000
 """Validation images that a student is judged on in the search; a finished student is measured on all of them."""
 
 
-def make_rung(rung: Rung, space: SearchSpace, finish: Finish) -> Distillation:
+def make_rung(rung: Rung, space: SearchSpace, finish: Finish) -> Distillation | Scoring:
     """The evaluator of one rung, as the run's options ask for it."""
     options = finish.options
+    if rung.recipe is None:
+        return scoring(
+            space,
+            finish.data.training,
+            score=rung.score,
+            seed=options.seed,
+            device=options.device,
+            teacher=finish.teacher,
+        )
     return distillation(
         space,
         finish.teacher,
@@ -68,7 +78,8 @@ def judging(space: SearchSpace, finish: Finish, rank: Rank, memory: Memory | Non
 
     def prepare() -> None:
         for judge in judges.values():
-            judge.prepare()
+            if isinstance(judge, Distillation):
+                judge.prepare()
 
     with ray_pools(
         partial(dict, judges), tuple(judges), workers=options.workers, space=space, prepare=prepare
@@ -85,6 +96,8 @@ def finish_seconds(finish: Finish, mean_seconds: float) -> float:
     full = full_recipe(epochs=options.final_epochs)
     judged, share = 0.0, 1.0
     for rung in options.rungs:
+        if rung.recipe is None:
+            continue
         looked_at = len(finish.data.training.validation)
         looked_at = min(QUICK_VALIDATION, looked_at) if rung.short else looked_at
         judged += share * (3 * rung.recipe.batch_size * total_steps(rung.recipe, examples) + looked_at)

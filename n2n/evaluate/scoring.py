@@ -1,0 +1,147 @@
+"""Judging without training: build, look at a few images once, take a training-free score."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import final
+
+import torch
+
+from n2n.data.base import TrainingData
+from n2n.data.prepare import prepare
+from n2n.distill.teacher import Teacher
+from n2n.evaluate.base import Evaluation, Status, evaluation_seed
+from n2n.evaluate.judging import Refuse, digest, judge
+from n2n.scores import SCORES, Probe, ScoreError
+from search_spaces.base import Architecture, Cost, SearchSpace
+
+
+@final
+@dataclass(frozen=True)
+class Scoring:
+    """See `scoring`; `probes` holds what the scores look at, one for each seed, the same for all students."""
+
+    space: SearchSpace
+    score: str
+    probes: tuple[Probe, ...] = field(repr=False)
+    seed: int
+    device: str
+    teacher_parameters: int
+    inherit: bool
+    importance: str
+    refuse: Refuse | None
+
+    @property
+    def fidelity(self) -> str:
+        """How students are judged, in words."""
+        start = f"inherited by {self.importance}" if self.inherit else "fresh"
+        seeds = f", mean of {len(self.probes)} seeds" if len(self.probes) > 1 else ""
+        return f"{self.score} on {len(self.probes[0].images)} images, {start}{seeds}"
+
+    @property
+    def recipe_key(self) -> str:
+        """A hash of all that a judgement depends on besides teacher, data, student and seed."""
+        images = "".join(digest(probe.images) for probe in self.probes)
+        parts = (self.score, images, str(self.inherit), self.importance, torch.device(self.device).type)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    def __call__(self, students: Sequence[Architecture]) -> list[Evaluation]:
+        """One evaluation each, in the same order, failures included."""
+        return [self._judge(student) for student in students]
+
+    def _judge(self, student: Architecture) -> Evaluation:
+        return judge(
+            student,
+            self._take,
+            space=self.space,
+            seed=self.seed,
+            fidelity=self.fidelity,
+            teacher_parameters=self.teacher_parameters,
+            refuse=self.refuse,
+            fails_by=(ScoreError,),
+        )
+
+    def _take(self, student: Architecture, cost: Cost, seed: int) -> Evaluation:
+        scores = []
+        for index, probe in enumerate(self.probes):
+            own = seed if index == 0 else evaluation_seed(seed, str(index))
+            network = self.space.build(student, inherit=self.inherit, importance=self.importance, seed=own)
+            scores.append(SCORES[self.score](network.to(self.device), replace(probe, seed=own)))
+        return Evaluation(
+            fingerprint=student.fingerprint,
+            architecture=student.to_json(),
+            status=Status.OK,
+            reason="",
+            accuracy=None,
+            loss=None,
+            parameters=cost.parameters,
+            macs=cost.macs,
+            seconds=0.0,
+            seed=seed,
+            fidelity=self.fidelity,
+            size_mb=cost.size_mb,
+            score=math.fsum(score / len(scores) for score in scores),  # divided first: a sum may overflow
+        )
+
+
+def scoring(
+    space: SearchSpace,
+    training: TrainingData,
+    *,
+    score: str = "naswot",
+    batch: int = 64,
+    seeds: int = 1,
+    seed: int = 0,
+    device: str = "cpu",
+    teacher: Teacher | None = None,
+    inherit: bool = False,
+    importance: str = "l1",
+    refuse: Refuse | None = None,
+) -> Scoring:
+    """An evaluator that takes a training-free score of every student; its evaluations have no accuracy.
+
+    Args:
+        space: builds the students; it need not be over a teacher.
+        training: train images to look at; no other split is seen.
+        score: one of `n2n.scores.SCORES`.
+        batch: images of a probe, the same for all students, drawn by `seed`; all where there are fewer.
+        seeds: how many networks of a student are scored, each from its own seed and on its own images; the mean counts.
+        seed: of the run; every student's own seed derives from it and the student's fingerprint.
+        device: where students are scored; the teacher, where given, must be there.
+        teacher: for scores that compare with one. A student that is not smaller than it is INVALID; without one, than
+            the space's own (`space.teacher_cost`).
+        inherit: students have the teacher's weights instead of fresh ones.
+        importance: which of the teacher's channels they inherit.
+        refuse: a reason not to score a student of a given cost, e.g. `budget.refusal`; it becomes INVALID.
+
+    Raises:
+        ValueError: an unknown score, or no images or seeds.
+    """
+    if score not in SCORES:
+        raise ValueError(f"scoring: score must be one of {', '.join(SCORES)}; got {score!r}")
+    for name, value in (("batch", batch), ("seeds", seeds)):
+        if value < 1:
+            raise ValueError(f"scoring: {name} must be 1 or more; got {value}")
+    return Scoring(
+        space=space,
+        score=score,
+        probes=tuple(_probe(training, batch, seed, index, device, teacher) for index in range(seeds)),
+        seed=seed,
+        device=device,
+        teacher_parameters=space.teacher_cost.parameters if teacher is None else teacher.parameters,
+        inherit=inherit,
+        importance=importance,
+        refuse=refuse,
+    )
+
+
+def _probe(training: TrainingData, batch: int, seed: int, index: int, device: str, teacher: Teacher | None) -> Probe:
+    """Prepared train images [B, C, H, W] with their labels, drawn by the seed and the index."""
+    generator = torch.Generator().manual_seed(evaluation_seed(seed, f"images {index}"))
+    chosen = torch.randperm(len(training.train), generator=generator)[:batch]
+    split = training.train.subset(chosen)
+    images = prepare(split.images.to(device), mean=training.mean, std=training.std)
+    return Probe(images, split.labels.to(device), None if teacher is None else teacher.network)

@@ -1,0 +1,12 @@
+"""Training-free scores: what can be told of a network before any training step."""
+
+from n2n.scores.base import Probe, Score, ScoreError
+from n2n.scores.macs import macs
+from n2n.scores.naswot import naswot
+from n2n.scores.params import params
+from n2n.scores.synflow import synflow
+
+SCORES: dict[str, Score] = {"params": params, "macs": macs, "naswot": naswot, "synflow": synflow}
+"""Every score by its name; a new one is a file, a line here, and then under the contract test."""
+
+__all__ = ["SCORES", "Probe", "Score", "ScoreError"]

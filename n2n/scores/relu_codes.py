@@ -1,0 +1,64 @@
+"""Which ReLU units each image switches on, seen below the modules, so that every spelling of a ReLU counts alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_PLAIN = ("relu", "relu_")
+_FLOORED = ("clamp", "clamp_", "clamp_min", "clamp_min_", "hardtanh", "hardtanh_")
+_THRESHOLD = ("threshold", "threshold_")
+
+
+def relu_threshold(operation: str, arguments: tuple[Any, ...]) -> float | None:
+    """Above which value a unit of this operation is on; None where the operation is no ReLU.
+
+    A ReLU is an operation that gives a constant for all inputs up to a threshold and grows above it: `relu`, `relu6`
+    (which is `hardtanh` from 0), `clamp` and `clamp_min` at the number 0, and `threshold`, in place or not. Others are
+    none: a smooth function has no switch (GELU, SiLU, ELU, hard-swish), a leaky one is never off, and bounds that are
+    tensors or another number than 0 are arithmetic rather than an activation.
+    """
+    if operation in _PLAIN:
+        return 0.0
+    if operation in _FLOORED:
+        floored = len(arguments) > 1 and isinstance(arguments[1], int | float) and arguments[1] == 0
+        return 0.0 if floored else None
+    return float(arguments[1]) if operation in _THRESHOLD else None
+
+
+@final
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own __init_subclass__ is untyped
+    """Hands `see` the code of every ReLU that runs; the operations themselves run as they are."""
+
+    def __init__(self, see: Callable[[Tensor], None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._see = see
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        threshold = relu_threshold(func.overloadpacket.__name__, args)
+        if threshold is not None and isinstance(args[0], Tensor) and args[0].is_floating_point():
+            self._see(args[0] > threshold)  # before it runs: it may write in place
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def watching_relus(see: Callable[[Tensor], None]) -> Iterator[None]:
+    """Calls `see` with the binary code of every ReLU that runs inside, shaped as its input: True where a unit is on.
+
+    Hooks on `nn.ReLU` would miss `F.relu`, `torch.relu` and `x.clamp(min=0)`, so the operations are watched where they
+    are dispatched, in whatever way they were called. The fused transformer layers are told to run as their parts.
+    """
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with _Watch(see):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
