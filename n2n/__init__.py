@@ -4,6 +4,7 @@
 imported by their full names, as in `from n2n.search.store import read_records`.
 """
 
+from n2n.calibration import Calibration, calibrate
 from n2n.inspection import Inspection, inspect
 from n2n.job import SearchResult
 from n2n.main_job import search as search
@@ -13,8 +14,10 @@ from n2n.search.export import export_network, export_student
 from n2n.search.finish import distill_student
 
 __all__ = [
+    "Calibration",
     "Inspection",
     "SearchResult",
+    "calibrate",
     "distill_student",
     "export_network",
     "export_student",

@@ -13,6 +13,7 @@ import torch
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from n2n.agents import AGENTS
+from n2n.calibration import RUNGS, SEEDS, STUDENTS, TRUTH
 from n2n.distill.objectives import OBJECTIVES
 from n2n.search.export import FORMATS
 
@@ -64,6 +65,7 @@ Device = Annotated[str, AfterValidator(_device)]
 Budget = int | float | str
 """An absolute number (20000), or a share of the teacher ("20%")."""
 Precision = Literal["auto", "fp32", "bf16"]
+Importance = Literal["l1", "l2", "bn_scale", "taylor", "random"]
 Objective = Annotated[str, AfterValidator(lambda name: known(name, OBJECTIVES, "objective"))]
 
 
@@ -134,7 +136,7 @@ class SearchSettings(NetworkSettings, SpaceSettings):
     objective: Objective = "kd"
     final_epochs: Annotated[float, Field(gt=0)] | None = None
     finalists: Annotated[int, Field(gt=0)] = 2
-    importance: Literal["l1", "l2", "bn_scale", "taylor", "random"] = "l1"
+    importance: Importance = "l1"
     start: Literal["inherited", "refit", "fresh"] = "inherited"
     ladder: tuple[str, ...] = ()
     promote: Annotated[float, Field(gt=0, le=1)] = 0.4
@@ -142,6 +144,21 @@ class SearchSettings(NetworkSettings, SpaceSettings):
     policy: Path | None = None
     precision: Precision = "auto"
     workers: Annotated[int, Field(ge=0)] = 0
+
+
+class CalibrateSettings(NetworkSettings):
+    """`n2n calibrate`; the meaning of each is that of the argument of `n2n.calibrate` with the same name."""
+
+    out: Path | None = None
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    students: Annotated[int, Field(gt=0)] = STUDENTS
+    rungs: tuple[str, ...] = RUNGS
+    truth: str = TRUTH
+    seeds: Annotated[int, Field(gt=0)] = SEEDS
+    granularity: Literal["layer", "block"] = "block"
+    objective: Objective = "kd"
+    importance: Importance = "l1"
+    precision: Precision = "auto"
 
 
 class InspectSettings(DataSettings, SpaceSettings):

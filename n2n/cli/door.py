@@ -13,6 +13,7 @@ import typer
 
 from n2n.cli.config import ConfigError
 from n2n.data.errors import DataError
+from n2n.evaluate.fidelity import PanelError
 from n2n.evaluate.memory import CacheError
 from n2n.policies.files import PolicyError
 from n2n.search.errors import ArtefactError, ExportError, SearchError, WriteError
@@ -27,6 +28,7 @@ REFUSALS = (
     ConfigError,
     DataError,
     ExportError,
+    PanelError,
     PolicyError,
     SearchError,
     SpaceError,

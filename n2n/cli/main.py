@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from n2n.cli import distill, evaluate, export, inspect, policy, report, search, train_teacher
+from n2n.cli import calibrate, distill, evaluate, export, inspect, policy, report, search, train_teacher
 from n2n.cli.strict import Command, Group
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
 app.command("train-teacher", cls=Command)(train_teacher.command)
 app.command("inspect", cls=Command)(inspect.command)
 app.command("search", cls=Command)(search.command)
+app.command("calibrate", cls=Command)(calibrate.command)
 app.command("distill", cls=Command)(distill.command)
 app.command("evaluate", cls=Command)(evaluate.command)
 app.command("export", cls=Command)(export.command)

@@ -54,7 +54,7 @@ def plot_front(path: Path, records: Sequence[Record], result: Mapping[str, Any])
         axes.set_ylabel("validation accuracy (%)")
         axes.legend(fontsize="small")
 
-    _figure(path, draw)
+    figure_of(path, draw)
 
 
 def plot_reward(path: Path, records: Sequence[Record]) -> None:
@@ -74,10 +74,10 @@ def plot_reward(path: Path, records: Sequence[Record]) -> None:
         if start:
             axes.legend(fontsize="small")
 
-    _figure(path, draw)
+    figure_of(path, draw)
 
 
-def _figure(path: Path, draw: Callable[[Any], None]) -> None:
+def figure_of(path: Path, draw: Callable[[Any], None]) -> None:
     """Draws into a file without a display; matplotlib's global state is not touched."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,0 +1,294 @@
+"""Which judgement to trust on a teacher and its data: `n2n.calibrate`. This module only composes the rooms."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from n2n.data import Data
+from n2n.data import example_inputs as examples_of
+from n2n.distill.teacher import Teacher
+from n2n.evaluate.base import Evaluate
+from n2n.evaluate.distillation import Distillation
+from n2n.evaluate.fidelity import FEWEST, Fidelity, ceiling, fidelities, in_words, recommended, truth_of
+from n2n.evaluate.judgements import Judgement, append_judgement, keys, read_judgements
+from n2n.evaluate.ranking import Ranking
+from n2n.evaluate.rungs import parse_rung
+from n2n.networks import Timings
+from n2n.report.fidelity import CSV_COLUMNS, csv_rows, ladder_toml, markdown_table, plain_table, plot_fidelity
+from n2n.search.checks import check_network, warn_of_chance
+from n2n.search.conclude import Finish
+from n2n.search.environment import environment
+from n2n.search.errors import ArtefactError, SearchError
+from n2n.search.files import read_json, write_csv, write_json, write_text
+from n2n.search.judges import make_rung
+from n2n.search.options import Granularity, SearchOptions
+from n2n.search.progress import Display, Logged, display
+from n2n.search.spaces import gradients
+from search_spaces.base import Architecture, SearchSpace
+from search_spaces.layer_removal import LayerRemoval
+from search_spaces.layer_shrinkage import FACTORS, LayerShrinkage
+from search_spaces.panel import Member, panel
+from search_spaces.teacher.reading import read
+
+RUNGS = ("score:naswot", "inherited:0", "refit:0", "refit:60", "inherited:60", "inherited:100")
+"""What is compared where nothing else is asked for."""
+TRUTH = "inherited:3e"
+SEEDS = 2
+STUDENTS = 24
+JUDGEMENTS, SETTINGS, RANKING = "judgements.csv", "calibration.json", "ranking.csv"
+PLOT, LADDER, REPORT = "ranking.png", "ladder.toml", "calibration.md"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How faithful each rung is on a teacher and its data.
+
+    Attributes:
+        out: the folder; `ladder.toml` in it is a configuration that `n2n search --config` reads.
+        students: how many of the panel have been judged by the long distillation `truth`.
+        lines: one for each rung and measure.
+        ceiling: tau between two seeds of the long distillation, where enough students have both.
+        ladder: the rungs to judge by, cheapest first.
+        notes: what a reader must know, in words.
+    """
+
+    out: Path
+    students: int
+    truth: str
+    lines: tuple[Fidelity, ...]
+    ceiling: Ranking | None
+    ladder: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def table(self) -> str:
+        """The lines as plain text."""
+        return plain_table(self.lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as JSON values."""
+        return {**asdict(self), "out": str(self.out)}
+
+
+def calibrate(
+    network: nn.Module,
+    example_inputs: Tensor | None,
+    data: Data,
+    *,
+    out: str | Path,
+    seconds: float | None = None,
+    students: int = STUDENTS,
+    rungs: Sequence[str] = RUNGS,
+    truth: str = TRUTH,
+    seeds: int = SEEDS,
+    seed: int = 0,
+    granularity: Granularity = "block",
+    objective: str = "kd",
+    importance: str = "l1",
+    device: str = "cpu",
+    precision: str = "auto",
+    progress: bool = True,
+) -> Calibration:
+    """Judges a panel of students by every rung and by a long distillation, and says which rungs rank like the latter.
+
+    Students are judged one after the other in an order that sees all sizes early, each by the long distillation and
+    then by all rungs; the other seeds of the long distillation come last. Whatever is judged is kept at once: a call
+    with the same folder and settings goes on where the last one ended.
+
+    Args:
+        network: the teacher; it is read and copied, never changed.
+        example_inputs: prepared images [B, C, H, W] that it takes; None takes one from `data`.
+        data: its train and validation splits are used.
+        out: the folder.
+        seconds: after which nothing more is begun; None for no limit. A student that would not be done in time, going
+            by those before it, is not begun.
+        students: size of the panel, from 3% to 80% of the teacher's parameters, deep and shallow.
+        rungs: names as in `n2n.evaluate.rungs`.
+        truth: the rung, a long distillation, that the others are measured with.
+        seeds: of the long distillation.
+        seed, granularity, objective, importance, device, precision: as in `n2n.search`.
+
+    Raises:
+        SearchError: a rung that cannot be read or run on this network, or a panel below the fewest that an interval
+            needs.
+        ArtefactError: the folder holds a calibration of another teacher, data or settings; both are named.
+        PanelError: the time was too short for the fewest students.
+    """
+    begun = time.monotonic()
+    options = SearchOptions(ladder=(*dict.fromkeys([*rungs, truth]),), seed=seed, granularity=granularity,
+                            objective=objective, importance=importance, device=device, precision=precision)  # fmt: skip
+    if students < FEWEST:
+        raise SearchError(f"students={students}: a panel needs {FEWEST} students or more for an interval")
+    example = examples_of(data) if example_inputs is None else example_inputs
+    check_network(network, example, data.training)
+    teacher = Teacher(network, data.training, name=type(network).__name__, device=device, precision=precision)
+    warn_of_chance(teacher)
+    finish = Finish(teacher, data, example, options, Timings(example[:1]))
+    folder = Path(out)
+    _settle(folder, finish, {"students": students, "truth": truth, "seeds": seeds})
+    reading = read(teacher.network, example.to(device))
+    space = LayerRemoval(reading, granularity=granularity, kept=frozenset(), may_be_empty=True,
+                         gradients=gradients(teacher, data.training, options))  # fmt: skip
+    members = _in_turn(panel(space, partial(_widths, space), size=students, seed=seed))
+    work = _Work(folder, finish, space, tuple(rungs), truth, seeds)
+    with Logged(display(progress), folder / "run.log") as shown:
+        work.run(members, shown, None if seconds is None else begun + seconds)
+    return _conclude(work, len(members))
+
+
+def _settle(folder: Path, finish: Finish, asked: Mapping[str, Any]) -> None:
+    """Opens the folder: a new one, or one of the same calibration.
+
+    Raises:
+        ArtefactError: it holds one of another teacher, data or settings, or something else.
+    """
+    options = finish.options
+    settings = {
+        "teacher": finish.teacher.fingerprint,
+        "data": finish.data.training.fingerprint,
+        **asked,
+        **{name: getattr(options, name) for name in ("seed", "granularity", "objective", "importance", "precision")},
+    }
+    path = folder / SETTINGS
+    if path.exists():
+        known = read_json(path, ("settings",))["settings"]
+        for name, value in settings.items():
+            if known.get(name) != value:
+                raise ArtefactError(
+                    f"{folder} holds a calibration with another {name}: {known.get(name)}, now {value}; use another"
+                    " folder, or ask for the same"
+                )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise ArtefactError(f"{folder} is not empty and holds no calibration; use another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"settings": settings, "environment": environment(options.seed, options.device)})
+
+
+def _widths(space: LayerRemoval, start: Architecture) -> SearchSpace:
+    return LayerShrinkage(space.reading, factors=FACTORS, round_to=1, kernels=False, kept=frozenset(), start=start,
+                          may_be_empty=True)  # fmt: skip
+
+
+def _in_turn(members: Sequence[Member]) -> tuple[Member, ...]:
+    """Every third, then the next: whenever the time ends, all sizes have been seen."""
+    return tuple(member for start in range(3) for member in members[start::3])
+
+
+@dataclass
+class _Work:
+    """The judgements that are wanted, and those that are there."""
+
+    folder: Path
+    finish: Finish
+    space: LayerRemoval
+    rungs: tuple[str, ...]
+    truth: str
+    seeds: int
+    stopped: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The file of judgements."""
+        return self.folder / JUDGEMENTS
+
+    def remarks(self, judgements: Sequence[Judgement]) -> list[str]:
+        """What rungs do instead of what their names say on this network, and which failed."""
+        norms = any(isinstance(one, _BatchNorm) for one in self.finish.teacher.network.modules())
+        said = []
+        for rung in (*self.rungs, self.truth):
+            start = parse_rung(rung).start
+            if start == "inherited" and not norms:
+                said.append(
+                    f"{rung}: the network has no batch norm to re-estimate, so inherited weights start as they are"
+                )
+            own = [one for one in judgements if one.rung == rung]
+            failed = [one for one in own if not one.ok]
+            if failed:
+                said.append(
+                    f"{rung}: {len(failed)} of {len(own)} students could not be judged, e.g. {failed[0].reason}"
+                )
+        return said
+
+    def run(self, members: Sequence[Member], shown: Display, deadline: float | None) -> None:
+        """Makes the judgements that are missing, until the deadline or an interrupt."""
+        plan = [(one, [(self.truth, 0), *((rung, 0) for rung in self.rungs)]) for one in members]
+        plan += [(one, [(self.truth, more)]) for more in range(1, self.seeds) for one in members]
+        known = keys(read_judgements(self.path))
+        left = [(one, [w for w in wanted if (*w, one.architecture.fingerprint) not in known]) for one, wanted in plan]
+        left = [(one, wanted) for one, wanted in left if wanted]
+        judges = _Judges(self.finish, self.space)
+        shown.begin("calibration", len(left))
+        try:
+            for done, (member, wanted) in enumerate(left):
+                expected = judges.expected(wanted, member)
+                if deadline is not None and time.monotonic() + expected > deadline:
+                    shown.note(f"stopped by the time limit after {done} of {len(left)} students")
+                    self.stopped = True
+                    return
+                for rung, seed in wanted:
+                    one = judges.judge(rung, seed, member)
+                    append_judgement(self.path, one)
+                    if not one.ok:
+                        shown.note(f"{rung}: student {one.fingerprint} {one.status}: {one.reason}")
+                shown.update(done + 1, f"{member.cost.parameters:,} parameters")
+        except KeyboardInterrupt:
+            shown.note("interrupted; the same command goes on from here")
+            self.stopped = True
+
+
+class _Judges:
+    """The evaluators, each opened when it is needed first, and what a judgement takes by the rung's earlier ones."""
+
+    def __init__(self, finish: Finish, space: LayerRemoval) -> None:
+        self._finish, self._space = finish, space
+        self._opened: dict[tuple[str, int], Evaluate] = {}
+        self._rates: dict[str, list[float]] = {}
+
+    def judge(self, rung: str, seed: int, member: Member) -> Judgement:
+        """One judgement; what a rung does once for all students is done before its first is timed."""
+        options = self._finish.options
+        if (rung, seed) not in self._opened:
+            own = replace(self._finish, options=replace(options, seed=options.seed + seed))
+            judge = make_rung(parse_rung(rung, objective=options.objective), self._space, own)
+            if isinstance(judge, Distillation):
+                judge.prepare()
+            self._opened[rung, seed] = judge
+        (found,) = self._opened[rung, seed]([member.architecture])
+        self._rates.setdefault(rung, []).append(found.seconds)
+        share = member.cost.parameters / self._finish.teacher.parameters
+        return Judgement.of(rung, seed, found, share=share, removed=member.removed)
+
+    def expected(self, wanted: Sequence[tuple[str, int]], member: Member) -> float:
+        """Seconds that a student's judgements will take: the longest of each rung so far, 0 where there is none."""
+        return sum(max(self._rates.get(rung, [0.0])) for rung, _ in wanted)
+
+
+def _conclude(work: _Work, members: int) -> Calibration:
+    """Reads the judgements, and writes what follows from them.
+
+    Raises:
+        PanelError: too few students for an interval.
+    """
+    judgements = read_judgements(work.path)
+    asked = {*work.rungs, work.truth}
+    judgements = [one for one in judgements if one.rung in asked]
+    lines = fidelities(judgements, work.truth)
+    noise = ceiling(judgements, work.truth)
+    judged = len(truth_of(judgements, work.truth))
+    notes = [*in_words(lines, noise), *work.remarks(judgements)]
+    if judged < members:
+        notes.append(f"{judged} of {members} students were judged so far; the same command goes on from here")
+    found = Calibration(work.folder, judged, work.truth, lines, noise, recommended(lines), tuple(notes))
+    write_csv(work.folder / RANKING, CSV_COLUMNS, csv_rows(lines))
+    plot_fidelity(work.folder / PLOT, lines, noise)
+    write_text(work.folder / LADDER, ladder_toml(found.ladder, found.truth, judged))
+    write_text(work.folder / REPORT, "\n\n".join(["# Calibration", markdown_table(lines), *notes]) + "\n")
+    return found
