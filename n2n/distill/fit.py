@@ -198,11 +198,11 @@ class _Loop:
             epoch += 1
 
     def _batch(self, view: View, chosen: Tensor, augment_by: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
-        images = view.images[chosen]  # [B, C, H, W]
+        images = view.images[chosen].to(self.device)  # [B, C, H, W]
         policy = self.training.augmentation
         if self._fresh and (policy.pad or policy.flip):
             images = augment(images, pad=policy.pad, flip=policy.flip, generator=augment_by)
-        inputs = self.settings.place(prepare(images.to(self.device), mean=self.training.mean, std=self.training.std))
+        inputs = self.settings.place(prepare(images, mean=self.training.mean, std=self.training.std))
         labels = view.labels[chosen].to(self.device)
         if self.teacher is None or not needs_teacher(self.recipe.objective):
             return inputs, labels, None
