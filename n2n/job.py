@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from n2n.agents import AGENTS
 from n2n.agents.base import Agent
 from n2n.data import Data
+from n2n.distill.fit import check_objective
 from n2n.distill.recipe import full_recipe, quick_recipe, total_steps
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluate, Evaluation
@@ -109,6 +110,7 @@ class Job:
         name = teacher_name.name if teacher_name else type(network).__name__
         teacher = Teacher(network, data.training, name=name, device=options.device, precision=options.precision)
         warn_of_chance(teacher)
+        check_objective(options.objective, teacher)
         timings = Timings(example[:1])
         budget = budget_of(options, teacher, timings)
         spaces = TeacherSpaces(network, example, options, gradients(teacher, data.training, options))

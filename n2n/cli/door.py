@@ -13,6 +13,7 @@ import typer
 
 from n2n.cli.config import ConfigError
 from n2n.data.errors import DataError
+from n2n.distill.features import StageError
 from n2n.policies.files import PolicyError
 from n2n.search.errors import ArtefactError, ExportError, SearchError, WriteError
 from search_spaces.base import SpaceError
@@ -20,7 +21,17 @@ from search_spaces.base import SpaceError
 OK, BAD_INPUT, UNMET, INTERRUPTED = 0, 2, 3, 130
 """Exit codes: done; bad usage or input; done, but no student meets the budget; stopped before there was a result."""
 
-REFUSALS = (ArtefactError, ConfigError, DataError, ExportError, PolicyError, SearchError, SpaceError, WriteError)
+REFUSALS = (
+    ArtefactError,
+    ConfigError,
+    DataError,
+    ExportError,
+    PolicyError,
+    SearchError,
+    SpaceError,
+    StageError,
+    WriteError,
+)
 """Errors whose message is written for the user. Anything else is a bug of ours and keeps its traceback."""
 
 
