@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from n2n.agents import AGENTS
 from n2n.agents.base import Agent
 from n2n.data import Data
+from n2n.distill.fit import check_objective
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluate, Evaluation
 from n2n.evaluate.cached import cached
@@ -109,6 +110,8 @@ class Job:
         name = teacher_name.name if teacher_name else type(network).__name__
         teacher = Teacher(network, data.training, name=name, device=options.device, precision=options.precision)
         warn_of_chance(teacher)
+        for objective in {options.objective, *(rung.recipe.objective for rung in options.rungs if rung.recipe)}:
+            check_objective(objective, teacher)
         timings = Timings(example[:1])
         budget = budget_of(options, teacher, timings)
         spaces = TeacherSpaces(network, example, options, gradients(teacher, data.training, options))

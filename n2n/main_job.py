@@ -83,7 +83,8 @@ def search(
             ends the loop.
         agent: a name of `n2n.agents.AGENTS`.
         removal, shrinkage, granularity, factors, round_to, kernels, ignored_layers: see `search_spaces`.
-        rollouts: students per batch. steps: distillation steps of one judgement. objective: "kd", "logit_mse" or "ce".
+        rollouts: students per batch. steps: distillation steps of one judgement. objective: "kd", "logit_mse", "ce" or
+            "nst", which looks at the feature maps of the last stage and is refused for a network without any.
         final_epochs, finalists: how long, and how many of the best students are distilled at the end; by default three
             epochs, or as many as make 600 steps on small data.
         importance: by what the channels that survive are chosen.

@@ -13,6 +13,7 @@ import typer
 
 from n2n.cli.config import ConfigError
 from n2n.data.errors import DataError
+from n2n.distill.features import StageError
 from n2n.evaluate.fidelity import PanelError
 from n2n.evaluate.memory import CacheError
 from n2n.policies.files import PolicyError
@@ -32,6 +33,7 @@ REFUSALS = (
     PolicyError,
     SearchError,
     SpaceError,
+    StageError,
     WriteError,
 )
 """Errors whose message is written for the user. Anything else is a bug of ours and keeps its traceback."""

@@ -30,7 +30,7 @@ NetworkArg = Annotated[
 ]
 Weights = Annotated[Path | None, typer.Option("--weights", help="safetensors file with the weights of --network.")]
 
-Objective = Annotated[str | None, typer.Option("--objective", help="kd, logit_mse or ce. [default: kd]")]
+Objective = Annotated[str | None, typer.Option("--objective", help="kd, logit_mse, ce or nst. [default: kd]")]
 Removal = Annotated[bool | None, typer.Option("--removal/--no-removal", help="Whether layers are removed.")]
 Shrinkage = Annotated[bool | None, typer.Option("--shrinkage/--no-shrinkage", help="Whether layers are narrowed.")]
 Granularity = Annotated[str | None, typer.Option("--granularity", help="What one removal speaks of: layer or block.")]

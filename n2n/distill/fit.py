@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,8 @@ from n2n.data.augment import augment
 from n2n.data.base import TrainingData
 from n2n.data.prepare import prepare
 from n2n.distill.accuracy import reestimate_batch_norm
-from n2n.distill.objectives import make_objective, needs_teacher
+from n2n.distill.features import Features, Stage, last_stage, reading
+from n2n.distill.objectives import Objective, make_objective, needs_features, needs_teacher
 from n2n.distill.precision import Precision, resolve
 from n2n.distill.recipe import Recipe, learning_rate, teacher_recipe, total_steps
 from n2n.distill.views import View, select
@@ -76,6 +77,7 @@ def fit(
 
     Raises:
         ValueError: the objective needs a teacher and none was given, or there are no images.
+        StageError: the objective needs feature maps, and the network or the teacher has none.
     """
     if teacher is None and needs_teacher(recipe.objective):
         raise ValueError(f"objective {recipe.objective!r} needs a teacher; pass teacher=, or use objective 'ce'")
@@ -122,6 +124,16 @@ def train_teacher(
     )
 
 
+def check_objective(objective: str, teacher: Teacher) -> None:
+    """Refuses, before anything is trained, an objective that looks at feature maps which the teacher does not have.
+
+    Raises:
+        StageError: so it is; the message names other objectives.
+    """
+    if needs_features(objective):
+        _ = teacher.last_stage
+
+
 def prepare_views(training: TrainingData, recipe: Recipe, teacher: Teacher, subset: Tensor | None = None) -> None:
     """Has the teacher look at every view that `fit` will show by this recipe, so that its outputs are there already."""
     if _draws_anew(training, recipe):
@@ -130,13 +142,23 @@ def prepare_views(training: TrainingData, recipe: Recipe, teacher: Teacher, subs
     steps_each = examples // min(recipe.batch_size, examples)
     epochs = max(1, math.ceil(total_steps(recipe, examples) / steps_each))
     for index in range(min(epochs, max(1, recipe.views))):
-        teacher.view(training, subset, index, augmented=recipe.augment)
+        teacher.view(training, subset, index, augmented=recipe.augment, features=needs_features(recipe.objective))
 
 
 def _draws_anew(training: TrainingData, recipe: Recipe) -> bool:
     """Whether every batch is augmented anew, so that no teacher output can be kept."""
     policy = training.augmentation
     return recipe.augment and recipe.views == 0 and bool(policy.pad or policy.flip)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Prepared images [B, C, H, W], labels [B], and the teacher's logits [B, K] and maps [B, C, *spatial] on them."""
+
+    inputs: Tensor
+    labels: Tensor
+    logits: Tensor | None
+    features: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -158,17 +180,16 @@ class _Loop:
         objective = make_objective(recipe.objective, dict(recipe.objective_options))
         optimizer = make_optimizer(network, recipe)
         self._reestimate()
+        stage = self._last_stage()
         step, loss = 0, math.nan
-        for inputs, labels, logits in self._batches(total):
+        for batch in self._batches(total):
             if deadline is not None and time.monotonic() >= deadline:
                 return step, loss, f"stopped at the deadline after {step} of {total} steps"
             rate = learning_rate(recipe, step, total)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad(set_to_none=True)
-            with self.settings.autocast():
-                outputs = network(inputs)  # [B, K]
-            value = objective(outputs, outputs.detach() if logits is None else logits, labels)
+            value = self._loss(objective, batch, stage)
             loss = value.item()
             step += 1
             if not math.isfinite(loss):
@@ -181,8 +202,28 @@ class _Loop:
                 progress(step, total, loss)
         return step, loss, ""
 
-    def _batches(self, total: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """`total` batches of prepared images [B, C, H, W], labels [B] and teacher logits [B, K] on the same view."""
+    def _loss(self, objective: Objective, batch: _Batch, stage: Stage | None) -> Tensor:
+        """The objective's value on a batch, with the student's maps where it looks at features."""
+        with ExitStack() as opened:
+            reader = None if stage is None else opened.enter_context(reading(self.network, stage))
+            opened.enter_context(self.settings.autocast())
+            outputs = self.network(batch.inputs)  # [B, K]
+        logits = outputs.detach() if batch.logits is None else batch.logits
+        if reader is None:
+            return objective(outputs, logits, batch.labels)
+        assert batch.features is not None
+        return objective(outputs, logits, batch.labels, Features(reader.take(), batch.features))
+
+    def _last_stage(self) -> Stage | None:
+        """Where the student gives the maps that the objective looks at; None where it looks at none."""
+        if not self._features:
+            return None
+        images = self._view(0).images[:2].to(self.device)  # [2, C, H, W]
+        inputs = self.settings.place(prepare(images, mean=self.training.mean, std=self.training.std))
+        return last_stage(self.network, inputs, name="the student")
+
+    def _batches(self, total: int) -> Iterator[_Batch]:
+        """`total` batches, all on the same view for teacher and student."""
         order_by = torch.Generator().manual_seed(self.seed)
         augment_by = torch.Generator().manual_seed(self.seed + 1)
         size = min(self.recipe.batch_size, self.examples)
@@ -197,17 +238,25 @@ class _Loop:
                 done += 1
             epoch += 1
 
-    def _batch(self, view: View, chosen: Tensor, augment_by: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
-        images = view.images[chosen]  # [B, C, H, W]
+    def _batch(self, view: View, chosen: Tensor, augment_by: torch.Generator) -> _Batch:
+        images = view.images[chosen].to(self.device)  # [B, C, H, W]
         policy = self.training.augmentation
         if self._fresh and (policy.pad or policy.flip):
             images = augment(images, pad=policy.pad, flip=policy.flip, generator=augment_by)
-        inputs = self.settings.place(prepare(images.to(self.device), mean=self.training.mean, std=self.training.std))
+        inputs = self.settings.place(prepare(images, mean=self.training.mean, std=self.training.std))
         labels = view.labels[chosen].to(self.device)
         if self.teacher is None or not needs_teacher(self.recipe.objective):
-            return inputs, labels, None
+            return _Batch(inputs, labels, None, None)
+        if self._features and (view.logits is None or view.features is None):
+            return _Batch(inputs, labels, *self.teacher.outputs(inputs))
         logits = self.teacher(inputs) if view.logits is None else view.logits[chosen].to(self.device)
-        return inputs, labels, logits
+        features = None if view.features is None else view.features[chosen].to(self.device)
+        return _Batch(inputs, labels, logits, features)
+
+    @property
+    def _features(self) -> bool:
+        """Whether the objective looks at feature maps."""
+        return needs_features(self.recipe.objective)
 
     @property
     def _fresh(self) -> bool:
@@ -219,7 +268,11 @@ class _Loop:
         if self.teacher is None or self._fresh:
             return select(self.training.train, self.subset)
         return self.teacher.view(
-            self.training, self.subset, epoch % max(1, self.recipe.views), augmented=self.recipe.augment
+            self.training,
+            self.subset,
+            epoch % max(1, self.recipe.views),
+            augmented=self.recipe.augment,
+            features=self._features,
         )
 
     def _reestimate(self) -> None:

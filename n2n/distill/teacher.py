@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Sized
 from dataclasses import replace
+from functools import cached_property
 from typing import final
 
 import torch
@@ -18,9 +20,16 @@ from n2n.data.augment import augment
 from n2n.data.base import Split, TrainingData
 from n2n.data.prepare import example_inputs
 from n2n.distill.accuracy import accuracy_of, predict
+from n2n.distill.features import Stage, last_stage, reading
 from n2n.distill.precision import resolve
 from n2n.distill.views import View, select
 from n2n.networks.count import macs, parameters
+
+FEATURE_BYTES = 512 * 2**20
+"""Of the feature maps that a teacher keeps for all views together; others are computed in every step."""
+
+
+_Key = tuple[str, str, int]
 
 
 @final
@@ -46,8 +55,18 @@ class Teacher:
         device: torch.device | str = "cpu",
         precision: str = "auto",
         batch_size: int = 256,
+        feature_bytes: int = FEATURE_BYTES,
     ) -> None:
         """Copies the network and measures its baseline.
+
+        Args:
+            network: copied, not edited.
+            training: what the baseline is measured on.
+            name: what reports call it.
+            device: where it runs.
+            precision: "auto", "fp32" or "bf16".
+            batch_size: images of one pass.
+            feature_bytes: of feature maps to keep, at most; 0 keeps none.
 
         Raises:
             ValueError: the network does not give [n, classes] logits for the data's images.
@@ -59,7 +78,10 @@ class Teacher:
         self._settings = resolve(precision, self.network, device)
         self._batch_size = batch_size
         self._mean, self._std = training.mean, training.std
-        self._views: dict[tuple[str, str, int], View] = {}
+        self._views: dict[_Key, View] = {}
+        self._features: dict[_Key, Tensor] = {}
+        self._feature_bytes = feature_bytes
+        self._example = example_inputs(training, 2)  # [2, C, H, W]
         self._check_outputs(training)
         self.fingerprint = fingerprint(self.network)
         self.parameters = parameters(self.network)
@@ -89,44 +111,110 @@ class Teacher:
             logits: Tensor = self.network(self._settings.place(inputs))  # not in the student's layout
         return logits.float()
 
+    def outputs(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, K] and the last stage's maps [B, C, *spatial] of prepared images; float32, without gradient.
+
+        Raises:
+            StageError: the teacher has no such maps.
+        """
+        with reading(self.network, self.last_stage) as reader:
+            logits = self(inputs)
+        return logits, reader.take().float()
+
+    @cached_property
+    def last_stage(self) -> Stage:
+        """Where the teacher gives the feature maps that objectives look at.
+
+        Raises:
+            StageError: nowhere.
+        """
+        return last_stage(
+            self.network, self._settings.place(self._example.to(self.device)), name=f"teacher {self.name!r}"
+        )
+
     def logits(self, split: Split) -> Tensor:
         """Logits [n, K] of a split's images as they are, computed once per split and kept on the CPU."""
         logits = self._view(f"{split.name}-{id(split.images)}", split, None, 0, None).logits
         assert logits is not None
         return logits
 
-    def view(self, training: TrainingData, subset: Tensor | None, index: int, *, augmented: bool) -> View:
+    def view(
+        self, training: TrainingData, subset: Tensor | None, index: int, *, augmented: bool, features: bool = False
+    ) -> View:
         """View `index` of (a subset [m] of) the training images, the same for every student; computed once and kept.
 
-        Without augmentation every index is the same view: the images as they are.
+        Without augmentation every index is the same view: the images as they are. With `features` it carries the
+        teacher's maps, too, unless they would take more memory than there is for those of all views together.
+
+        Raises:
+            StageError: features are asked for, and the teacher has none.
         """
         augmentation = training.augmentation
         if not augmented or not (augmentation.pad or augmentation.flip):
-            return self._view(training.fingerprint, training.train, subset, 0, None)
-        return self._view(training.fingerprint, training.train, subset, index + 1, training)
+            return self._view(training.fingerprint, training.train, subset, 0, None, features)
+        return self._view(training.fingerprint, training.train, subset, index + 1, training, features)
 
     def _view(
-        self, owner: str, split: Split, subset: Tensor | None, index: int, augmenting: TrainingData | None
+        self,
+        owner: str,
+        split: Split,
+        subset: Tensor | None,
+        index: int,
+        augmenting: TrainingData | None,
+        features: bool = False,
     ) -> View:
         chosen = "all" if subset is None else hashlib.sha256(subset.cpu().numpy().tobytes()).hexdigest()
         key = (owner, chosen, index)
-        if key not in self._views:
-            view = select(split, subset)
-            if augmenting is not None:
-                generator = torch.Generator().manual_seed(index)
-                policy = augmenting.augmentation
-                view = replace(view, images=augment(view.images, pad=policy.pad, flip=policy.flip, generator=generator))
-            logits = predict(
-                self.network,
-                view.images,
-                mean=self._mean,
-                std=self._std,
-                device=self.device,
-                precision=self._precision,
-                batch_size=self._batch_size,
-            )
-            self._views[key] = replace(view, logits=logits)
-        return self._views[key]
+        wanted = features and key not in self._features and self._has_room(split if subset is None else subset)
+        if key not in self._views or wanted:
+            view = self._views.get(key) or _drawn(split, subset, index, augmenting)
+            logits, maps = self._look(view.images, features=wanted)
+            if key not in self._views:
+                self._views[key] = replace(view, logits=logits)
+            if maps is not None:
+                self._features[key] = maps
+        if not features:
+            return self._views[key]
+        return replace(self._views[key], features=self._features.get(key))
+
+    def _has_room(self, examples: Sized) -> bool:
+        """Whether the maps of so many examples may be kept beside those that are."""
+        used = sum(maps.nbytes for maps in self._features.values())
+        return used + len(examples) * self.last_stage.bytes <= self._feature_bytes
+
+    def _look(self, images: Tensor, *, features: bool) -> tuple[Tensor, Tensor | None]:
+        """Logits [n, K] and, where asked for, maps [n, C, *spatial] of raw images, from the same passes, on the CPU."""
+        if not features:
+            return self._predict(images), None
+        maps = torch.empty(len(images), *self.last_stage.shape)  # [n, C, *spatial]
+        logits: list[Tensor] = []
+        with reading(self.network, self.last_stage) as reader:
+            for start in range(0, len(images), self._batch_size):
+                chunk = images[start : start + self._batch_size]
+                logits.append(self._predict(chunk))
+                maps[start : start + len(chunk)] = reader.take().float().cpu()
+        return torch.cat(logits), maps
+
+    def _predict(self, images: Tensor) -> Tensor:
+        """Logits [n, K] on the CPU of raw images [n, C, H, W]."""
+        return predict(
+            self.network,
+            images,
+            mean=self._mean,
+            std=self._std,
+            device=self.device,
+            precision=self._precision,
+            batch_size=self._batch_size,
+        )
+
+
+def _drawn(split: Split, subset: Tensor | None, index: int, augmenting: TrainingData | None) -> View:
+    """The images of a view, augmented by its index where they are at all, without outputs."""
+    view = select(split, subset)
+    if augmenting is None:
+        return view
+    generator, policy = torch.Generator().manual_seed(index), augmenting.augmentation
+    return replace(view, images=augment(view.images, pad=policy.pad, flip=policy.flip, generator=generator))
 
 
 def fingerprint(network: nn.Module) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from n2n.data.base import Split, TrainingData
 from n2n.distill.accuracy import accuracy_of, agreement, predict
-from n2n.distill.fit import fit, prepare_views
+from n2n.distill.fit import check_objective, fit, prepare_views
 from n2n.distill.precision import resolve
 from n2n.distill.recipe import Recipe, gentle, quick_recipe, total_steps
 from n2n.distill.teacher import Teacher
@@ -173,7 +173,7 @@ def distillation(
         teacher: one for the whole search; its outputs on the views are computed at the first call and kept.
         training: train and validation images.
         steps: optimiser steps, where no recipe is given.
-        objective: where no recipe is given.
+        objective: a name of `OBJECTIVES`, where no recipe is given.
         recipe: instead of `quick_recipe(steps=steps, objective=objective)`.
         subset: training images to use, drawn by `seed`; by default as many as the recipe's steps can show once.
         validation_subset: validation images to use, drawn by `seed`; all by default.
@@ -190,10 +190,12 @@ def distillation(
 
     Raises:
         ValueError: a subset below one image, an unknown start, or a space whose students cannot be refitted.
+        StageError: the objective looks at feature maps, and the teacher has none.
     """
     if start not in STARTS:
         raise ValueError(f"start: expected one of {', '.join(STARTS)}, found {start!r}")
     chosen = recipe if recipe is not None else quick_recipe(steps=steps, objective=objective)
+    check_objective(chosen.objective, teacher)
     if start == "refit":
         chosen = chosen if recipe is not None else gentle(chosen)
         chosen = replace(chosen, reestimate=0)  # the closed form has set the statistics for its weights

@@ -11,6 +11,7 @@ import typer
 from typer.testing import Result
 
 from n2n.cli.door import BAD_INPUT, Outcome, run
+from n2n.distill.objectives import OBJECTIVES
 from n2n.search.errors import SearchError
 from search_spaces.base import SpaceError
 
@@ -88,3 +89,21 @@ def test_a_bug_keeps_its_traceback() -> None:
 
     with pytest.raises(ZeroDivisionError):
         run(command, as_json=False)
+
+
+def test_an_objective_on_maps_is_refused_for_a_network_without_any(
+    n2n: Callable[..., Result], teacher: Path, run: Path, tmp_path: Path
+) -> None:
+    to = ("--teacher", teacher, "--objective", "nst", "--out", tmp_path / "out")
+    for command in (("search",), ("distill", run / "students/1")):
+        result = n2n(*command, *to)
+        assert result.exit_code == BAD_INPUT
+        assert "no feature maps" in result.stderr
+        assert "use the objective 'kd'" in result.stderr
+        assert not (tmp_path / "out/config.json").exists()
+
+
+def test_the_help_names_every_objective(n2n: Callable[..., Result]) -> None:
+    for command in ("search", "distill"):
+        shown = n2n(command, "--help").stdout
+        assert all(name in shown for name in OBJECTIVES)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from n2n.data import prepare
+from n2n.data import augment, prepare
 from n2n.distill.accuracy import accuracy
 from n2n.distill.fit import fit, make_optimizer, train_teacher
 from n2n.distill.recipe import Recipe
@@ -121,6 +121,17 @@ def test_augmented_views_differ_from_epoch_to_epoch(augmented, make_network):
     epochs = [torch.stack(sorted(images.flatten(1), key=lambda row: row.tolist())) for images in probe.seen]
     assert not torch.equal(epochs[0], epochs[1])
     assert torch.equal(epochs[0], epochs[2])
+
+
+def test_fresh_views_are_drawn_from_the_seed_whatever_the_device(augmented, make_network):
+    probe = Probe()
+    fit(nn.Sequential(probe, make_network()), augmented, dataclasses.replace(QUICK, steps=5), seed=3)
+    order_by, augment_by = torch.Generator().manual_seed(3), torch.Generator().manual_seed(4)
+    chosen = [part for _ in range(2) for part in torch.randperm(72, generator=order_by)[:60].split(20)]
+    assert len(probe.seen) == 5
+    for seen, part in zip(probe.seen, chosen, strict=False):
+        images = augment(augmented.train.images[part], pad=1, flip=True, generator=augment_by)
+        assert torch.equal(seen, prepare(images, mean=augmented.mean, std=augmented.std))
 
 
 def test_a_diverging_network_is_stopped_with_a_reason(training, make_network):

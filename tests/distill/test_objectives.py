@@ -7,14 +7,40 @@ import math
 import pytest
 import torch
 
-from n2n.distill.objectives import OBJECTIVES, ce, kd, logit_mse, make_objective
+from n2n.distill.features import Features
+from n2n.distill.objectives import OBJECTIVES, Objective, ce, kd, logit_mse, make_objective, needs_features
 
 
 def logits(seed: int, rows: int = 3, classes: int = 4) -> torch.Tensor:
     return torch.randn(rows, classes, generator=torch.Generator().manual_seed(seed))
 
 
+def maps(seed: int, channels: int, rows: int = 3) -> torch.Tensor:
+    return torch.randn(rows, channels, 2, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def objective_of(name: str, features: Features | None = None) -> Objective:
+    """The objective as a function of logits and labels, at given maps where it looks at any."""
+    objective = make_objective(name)
+    if not needs_features(name):
+        return objective
+    given = features or Features(maps(2, 4), maps(3, 5))
+    return lambda student, teacher, labels: objective(student, teacher, labels, given)
+
+
 LABELS = torch.tensor([1, 0, 3])
+FEATURE_OBJECTIVES = [name for name in OBJECTIVES if needs_features(name)]
+
+
+def measured_gradient(function, at: torch.Tensor, step: float = 1e-2) -> torch.Tensor:
+    """Central differences of a scalar function."""
+    measured = torch.zeros_like(at)
+    for index in range(at.numel()):
+        shift = torch.zeros(at.numel())
+        shift[index] = step
+        shift = shift.view_as(at)
+        measured.view(-1)[index] = (function(at + shift) - function(at - shift)) / (2 * step)
+    return measured
 
 
 def test_kd_of_one_row_worked_by_hand():
@@ -46,24 +72,44 @@ def test_cross_entropy_worked_by_hand():
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_gradient_agrees_with_finite_differences(name):
-    objective, teacher = make_objective(name), logits(1)
+    objective, teacher = objective_of(name), logits(1)
     student = logits(0).requires_grad_()
     (gradient,) = torch.autograd.grad(objective(student, teacher, LABELS), student)
-    measured = torch.zeros_like(gradient)
-    step = 1e-2
-    for index in range(student.numel()):
-        shift = torch.zeros(student.numel())
-        shift[index] = step
-        above = objective(student.detach() + shift.view_as(student), teacher, LABELS)
-        below = objective(student.detach() - shift.view_as(student), teacher, LABELS)
-        measured.view(-1)[index] = (above - below) / (2 * step)
+    measured = measured_gradient(lambda at: objective(at, teacher, LABELS), student.detach())
     torch.testing.assert_close(gradient, measured, atol=2e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("name", FEATURE_OBJECTIVES)
+def test_gradient_of_the_maps_agrees_with_finite_differences(name):
+    objective, teacher = make_objective(name), maps(3, 5)
+    student = maps(2, 4).requires_grad_()
+    (gradient,) = torch.autograd.grad(objective(logits(0), logits(1), LABELS, Features(student, teacher)), student)
+    measured = measured_gradient(
+        lambda at: objective(logits(0), logits(1), LABELS, Features(at, teacher)), student.detach()
+    )
+    assert gradient.abs().max() > 0.1
+    torch.testing.assert_close(gradient, measured, atol=5e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("name", FEATURE_OBJECTIVES)
+def test_the_maps_of_the_student_get_a_gradient_and_the_teachers_none(name):
+    features = Features(maps(2, 4).requires_grad_(), maps(3, 5).requires_grad_())
+    make_objective(name)(logits(0), logits(1), LABELS, features).backward()
+    assert features.student.grad.abs().sum() > 0
+    assert features.teacher.grad is None
+
+
+@pytest.mark.parametrize("name", FEATURE_OBJECTIVES)
+def test_identical_maps_leave_the_cross_entropy(name):
+    same = maps(2, 4)
+    loss = make_objective(name)(logits(0), logits(1), LABELS, Features(same, same.clone()))
+    assert loss.item() == pytest.approx(ce(logits(0), None, LABELS).item(), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_gradient_reaches_the_student_and_never_the_teacher(name):
     student, teacher = logits(0).requires_grad_(), logits(1).requires_grad_()
-    make_objective(name)(student, teacher, LABELS).backward()
+    objective_of(name)(student, teacher, LABELS).backward()
     assert student.grad is not None
     assert student.grad.abs().sum() > 0
     assert teacher.grad is None
@@ -87,7 +133,8 @@ def test_a_shift_of_all_logits_matters_to_mse_alone():
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_half_precision_logits_give_a_float32_loss(name):
-    loss = make_objective(name)(logits(0).bfloat16(), logits(1).bfloat16(), LABELS)
+    features = Features(maps(2, 4).bfloat16(), maps(3, 5).bfloat16())
+    loss = objective_of(name, features)(logits(0).bfloat16(), logits(1).bfloat16(), LABELS)
     assert loss.dtype == torch.float32
 
 
@@ -98,7 +145,7 @@ def test_options_are_bound():
 
 
 def test_unknown_names_list_the_valid_ones():
-    with pytest.raises(ValueError, match=r"unknown objective 'hinton'.*kd, logit_mse, ce"):
+    with pytest.raises(ValueError, match=r"unknown objective 'hinton'.*kd, logit_mse, ce, nst"):
         make_objective("hinton")
     with pytest.raises(ValueError, match=r"'kd' has no option 'tau'; it has alpha, temperature"):
         make_objective("kd", {"tau": 1.0})

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from n2n.data import example_inputs, prepare
+from n2n.data import example_inputs, load, prepare
+from n2n.distill.features import StageError
 from n2n.distill.recipe import Recipe
 from n2n.distill.teacher import Teacher
 from n2n.evaluate import Status, distillation
 from n2n.networks import Timings
 from search_spaces.base import SpaceError
+from search_spaces.layer_shrinkage import layer_shrinkage
 from search_spaces.toy import toy
 
 
@@ -221,3 +224,31 @@ def test_the_teacher_keeps_its_weights(world):
     distillation(world.space, world.teacher, world.training, recipe=world.recipe)(world.students(2))
     after = world.teacher.network.parameters()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_an_objective_on_maps_is_refused_for_a_teacher_without_any(world):
+    with pytest.raises(StageError, match=r"teacher 'teacher' \(.*\) has no feature maps.*use the objective 'kd'"):
+        distillation(world.space, world.teacher, world.training, objective="nst")
+
+
+def test_students_are_judged_by_maps_that_were_taken_before():
+    data = load("digits").training
+    network = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 36, 10))
+    teacher = Teacher(network, data)
+    space = layer_shrinkage(network, example_inputs(data, 2))
+    evaluate = distillation(space, teacher, data, objective="nst", steps=4, validation_subset=50)
+    evaluate.prepare()
+    evaluation = evaluate([space.random(np.random.default_rng(0))])[0]
+    assert evaluation.status is Status.OK
+    assert evaluation.fidelity.startswith("nst, 4 steps")
+
+
+def test_a_student_that_has_no_maps_left_is_recorded_as_failed(world, building):
+    data = load("digits").training
+    network = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 36, 10))
+    space = layer_shrinkage(network, example_inputs(data, 2))
+    flat = building(space, lambda student: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+    evaluate = distillation(flat, Teacher(network, data), data, objective="nst", steps=4, validation_subset=50)
+    evaluation = evaluate([space.random(np.random.default_rng(0))])[0]
+    assert evaluation.status is Status.FAILED
+    assert "does not run: StageError: the student (Sequential) has no feature maps" in evaluation.reason
