@@ -6,6 +6,7 @@ This module and `n2n.main_job` only compose the rooms.
 from __future__ import annotations
 
 import copy
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -14,11 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from n2n.agents import AGENTS
 from n2n.agents.base import Agent
 from n2n.data import Data
+from n2n.distill.probe import Probed, probe
 from n2n.distill.recipe import full_recipe, quick_recipe, total_steps
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluate, Evaluation
@@ -102,12 +105,20 @@ class Job:
         policies: Mapping[str, Policy],
         deadline: float | None,
     ) -> Job:
-        """Everything that can be refused is refused here, before a file is written or a student judged."""
+        """Everything that can be refused is refused here, before a file is written or a student judged.
+
+        torch is left with the threads that the search is to run on.
+        """
         check_network(network, example, data.training)
         check_teacher_name(teacher_name, network)
         network, example = copy.deepcopy(network).to(options.device), example.to(options.device)
+        probed = _probed(network, example, data, options)
+        threads = options.threads if probed is None else probed.threads
+        if isinstance(threads, int):
+            torch.set_num_threads(threads)
         name = teacher_name.name if teacher_name else type(network).__name__
-        teacher = Teacher(network, data.training, name=name, device=options.device, precision=options.precision)
+        precision = options.precision if probed is None else probed.wish
+        teacher = Teacher(network, data.training, name=name, device=options.device, precision=precision)
         warn_of_chance(teacher)
         timings = Timings(example[:1])
         budget = budget_of(options, teacher, timings)
@@ -115,7 +126,7 @@ class Job:
         within = reach(spaces, options.stages, budget)
         students, whole = check_students(within, teacher, options), teacher_costs(teacher, budget, timings)
         check_budget(budget, least_costs(within, students, budget, timings), whole)
-        finish = Finish(teacher, data, example, options, timings, teacher_name, deadline)
+        finish = Finish(teacher, data, example, options, timings, teacher_name, deadline, probed)
         job = cls(finish, spaces, budget, policies, idle_notes(budget, whole))
         for stage, policy in policies.items():
             job._check_policy(stage, policy)
@@ -151,7 +162,9 @@ class Job:
         """The search without its end: the store and the learning curve are in `out`, no student is finished."""
         options = self.finish.options
         write_json(out / "config.json", config_json(self.finish, self.policies))
-        write_json(out / "environment.json", environment(options.seed, options.device))
+        write_json(out / "environment.json", environment(options.seed, options.device, self.finish.probed))
+        if self.finish.probed is not None:
+            shown.note(f"probe: {self.finish.probed}")
         for note in self.notes:
             shown.note(note)
         return two_stage(
@@ -193,7 +206,7 @@ class Job:
             validation_subset=QUICK_VALIDATION,
             seed=options.seed,
             device=options.device,
-            precision=options.precision,
+            precision=self.finish.precision,
             start=options.start,
             importance=options.importance,
             timings=self.finish.timings,
@@ -201,7 +214,10 @@ class Job:
         if options.workers == 0:
             yield cached(judge, one_by_one=True)
             return
-        with ray_pool(partial(_same, judge), workers=options.workers, space=space, prepare=judge.prepare) as pool:
+        threads = pool_threads(self.finish.threads, options.workers)
+        with ray_pool(
+            partial(_same, judge), workers=options.workers, threads=threads, space=space, prepare=judge.prepare
+        ) as pool:
             yield cached(pool)
 
     def _reward(self, budget: Budget) -> Reward:
@@ -262,6 +278,20 @@ class Job:
         if result.students and not result.meets_budget:
             shown.note(f"student 1 misses the budget: {'; '.join(result.students[0].violations)}")
         return result
+
+
+def _probed(network: nn.Module, example: Tensor, data: Data, options: SearchOptions) -> Probed | None:
+    """What is fastest for the teacher on a batch as students are judged on; None where that was not asked for."""
+    if options.threads != "auto":
+        return None
+    batch = min(quick_recipe().batch_size, len(data.train))
+    inputs = example[:1].expand(batch, *example.shape[1:])  # [B, C, H, W]
+    return probe(network, inputs, device=options.device, precision=options.precision)
+
+
+def pool_threads(threads: int | None, workers: int) -> int | None:
+    """The threads of each worker: those of the search, at most the machine's cores over the workers."""
+    return None if threads is None else min(threads, max(1, (os.cpu_count() or 1) // workers))
 
 
 def stage_seed(seed: int, stage: str) -> int:
