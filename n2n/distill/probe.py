@@ -23,6 +23,8 @@ from n2n.distill.precision import Precision, Wish, native_bf16, resolve
 
 FASTER: Final = 1.2
 """How many times faster than the usual setting another one must be to be chosen."""
+HOPELESS: Final = 2.0
+"""How many times slower than the fastest step a setting's best one is where it is not timed again, time being up."""
 ROUNDS: Final = (3, 100)
 """Fewest and most timed steps of a setting."""
 FEWEST: Final = 8
@@ -57,10 +59,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Timing:
-    """The median of a training step in ms; infinite where the setting does not run, with the reason."""
+    """The median of so many training steps in ms; infinite where the setting does not run, with the reason."""
 
     setting: Setting
     ms: float
+    steps: int
     failure: str = ""
 
     def __str__(self) -> str:
@@ -69,7 +72,7 @@ class Timing:
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values; `ms` is null where the setting does not run."""
         ms = round(self.ms, 3) if math.isfinite(self.ms) else None
-        return {**self.setting.to_json(), "ms": ms, "failure": self.failure}
+        return {**self.setting.to_json(), "ms": ms, "steps": self.steps, "failure": self.failure}
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def probe(
             the batch is cut, to 8 at the least.
         device: where training runs; threads are tried on the CPU only.
         precision: "auto" tries both number formats where bf16 is in the hardware; "fp32" and "bf16" are kept.
-        seconds: wall time to spend, roughly: every setting has four steps at least.
+        seconds: wall time to spend, roughly: a setting has four steps at least, or two where it is hopeless.
         threads: numbers to try instead of 1, 2, 4, ... and all cores.
         native: whether the device multiplies bf16 itself; None finds out.
         timer: times the steps, instead of this machine's clock.
@@ -208,17 +211,16 @@ def _generators_put_back(device: torch.device | str) -> Iterator[None]:
 def _compare(settings: Sequence[Setting], timer: Timer, seconds: float) -> tuple[Timing, ...]:
     """The settings' medians over rounds in which each takes a step, so that a busy moment of the machine hits all.
 
-    Equal settings are timed once; a single one has nothing to be compared with, and is not timed at all.
+    Equal settings are timed once; a single one has nothing to be compared with, and is not timed at all. Threads that
+    wait for one another on a busy machine make steps twenty times as long: two of these are enough.
     """
     samples: dict[Setting, list[float]] = {setting: [] for setting in settings}
     failures: dict[Setting, str] = {}
-    if len(samples) == 1:
-        return ()
-    spent, (fewest, most) = 0.0, ROUNDS
+    racing, spent, (fewest, most) = list(samples), 0.0, ROUNDS
     for done in range(-1, most):  # the first round, in which kernels are chosen and memory is found, does not count
-        if done >= fewest and spent >= seconds:
+        if len(racing) < 2 or (done >= fewest and spent >= seconds):
             break
-        for setting in (one for one in samples if one not in failures):
+        for setting in racing:
             try:
                 taken = timer(setting)
             except (RuntimeError, ValueError) as error:  # out of memory, or an operation that bf16 does not have
@@ -227,8 +229,14 @@ def _compare(settings: Sequence[Setting], timer: Timer, seconds: float) -> tuple
             spent += taken
             if done >= 0:
                 samples[setting].append(taken)
+        racing = [one for one in racing if one not in failures]
+        if done >= 0 and spent >= seconds:
+            best = min((min(samples[one]) for one in racing), default=0.0)
+            racing = [one for one in racing if min(samples[one]) <= HOPELESS * best]
+    if len(samples) == 1:
+        return ()
     return tuple(
-        Timing(setting, math.inf, failures[setting]) if setting in failures else Timing(setting, 1e3 * median(taken))
+        Timing(setting, 1e3 * median(taken) if taken else math.inf, len(taken), failures.get(setting, ""))
         for setting, taken in samples.items()
     )
 

@@ -65,6 +65,24 @@ def test_a_busy_moment_decides_nothing(make_network):
     assert [setting.threads for setting in asked[:6]] == [1, 2, 1, 2, 1, 2], "in turns"
 
 
+@pytest.mark.parametrize(("one", "two", "expected"), [(0.05, 1.3, 1), (1.3, 0.05, 2)])
+def test_hopeless_settings_are_not_waited_for(make_network, one, two, expected):
+    """26 times slower, whichever is the usual: one step to warm up and one that is timed, instead of four."""
+    timer, asked = clock(by_threads(of1=one, of2=two))
+    found = probe(make_network(), IMAGES, device="cpu", precision="fp32", threads=(1, 2), timer=timer)
+    assert found.threads == expected
+    assert [setting.threads for setting in asked] == [1, 2, 1, 2]
+    assert [timing.steps for timing in found.timings] == [1, 1]
+
+
+def test_short_steps_are_timed_until_the_time_is_up(make_network):
+    """A third of half a second is 55.6 rounds of three milliseconds; the first of the 56 warms up."""
+    timer, asked = clock(by_threads(of1=0.001, of2=0.002))
+    found = probe(make_network(), IMAGES, device="cpu", precision="fp32", threads=(1, 2), timer=timer)
+    assert {timing.steps for timing in found.timings} == {55}
+    assert len(asked) == 112
+
+
 def test_layout_and_format_are_tried_at_the_best_threads():
     """With bf16 in the hardware the usual is bf16 in channels_last; here the opposite of everything is faster."""
     price = {2: 0.5, 1: 1.0}
