@@ -14,12 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from n2n.agents import AGENTS
 from n2n.agents.base import Agent
 from n2n.data import Data
 from n2n.distill.fit import check_objective
+from n2n.distill.probe import Probed, probe
+from n2n.distill.recipe import quick_recipe
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluate, Evaluation
 from n2n.evaluate.cached import cached
@@ -103,12 +106,20 @@ class Job:
         policies: Mapping[str, Policy],
         deadline: float | None,
     ) -> Job:
-        """Everything that can be refused is refused here, before a file is written or a student judged."""
+        """Everything that can be refused is refused here, before a file is written or a student judged.
+
+        torch is left with the threads that the search is to run on.
+        """
         check_network(network, example, data.training)
         check_teacher_name(teacher_name, network)
         network, example = copy.deepcopy(network).to(options.device), example.to(options.device)
+        probed = _probed(network, example, data, options)
+        threads = options.threads if probed is None else probed.threads
+        if isinstance(threads, int):
+            torch.set_num_threads(threads)
         name = teacher_name.name if teacher_name else type(network).__name__
-        teacher = Teacher(network, data.training, name=name, device=options.device, precision=options.precision)
+        precision = options.precision if probed is None else probed.wish
+        teacher = Teacher(network, data.training, name=name, device=options.device, precision=precision)
         warn_of_chance(teacher)
         for objective in {options.objective, *(rung.recipe.objective for rung in options.rungs if rung.recipe)}:
             check_objective(objective, teacher)
@@ -118,7 +129,7 @@ class Job:
         within = reach(spaces, options.stages, budget)
         students, whole = check_students(within, teacher, options), teacher_costs(teacher, budget, timings)
         check_budget(budget, least_costs(within, students, budget, timings), whole)
-        finish = Finish(teacher, data, example, options, timings, teacher_name, deadline)
+        finish = Finish(teacher, data, example, options, timings, teacher_name, deadline, probed)
         memory = None
         if options.cache is not None:
             memory = Memory(options.cache, teacher=teacher.fingerprint, data=data.training.fingerprint)
@@ -157,7 +168,9 @@ class Job:
         """The search without its end: the store and the learning curve are in `out`, no student is finished."""
         options = self.finish.options
         write_json(out / "config.json", config_json(self.finish, self.policies))
-        write_json(out / "environment.json", environment(options.seed, options.device))
+        write_json(out / "environment.json", environment(options.seed, options.device, self.finish.probed))
+        if self.finish.probed is not None:
+            shown.note(f"probe: {self.finish.probed}")
         for note in self.notes:
             shown.note(note)
         return two_stage(
@@ -239,6 +252,15 @@ class Job:
         if result.students and not result.meets_budget:
             shown.note(f"student 1 misses the budget: {'; '.join(result.students[0].violations)}")
         return result
+
+
+def _probed(network: nn.Module, example: Tensor, data: Data, options: SearchOptions) -> Probed | None:
+    """What is fastest for the teacher on a batch as students are judged on; None where that was not asked for."""
+    if options.threads != "auto":
+        return None
+    batch = min(quick_recipe().batch_size, len(data.train))
+    inputs = example[:1].expand(batch, *example.shape[1:])  # [B, C, H, W]
+    return probe(network, inputs, device=options.device, precision=options.precision)
 
 
 def stage_seed(seed: int, stage: str) -> int:

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from n2n.agents import AGENTS
 from n2n.data import Data, from_dataset, load
 from n2n.data import example_inputs as examples_of
+from n2n.distill.probe import threads_put_back
 from n2n.distill.recipe import full_epochs
 from n2n.evaluate.ray_pool import ray_running
 from n2n.job import Job, MakeEvaluate, SearchResult, plain
@@ -65,6 +66,7 @@ def search(
     device: str = "cpu",
     precision: str = "auto",
     workers: int = 0,
+    threads: int | str | None = None,
     force: bool = False,
     progress: bool = True,
     make_evaluate: MakeEvaluate | None = None,
@@ -100,6 +102,9 @@ def search(
         teacher_name: the built-in teacher's name, or {"name": ..., "kwargs": {...}}, so that `load_student` needs no
             `network=`.
         workers: judge in that many Ray workers, 0 for this process.
+        threads: of torch while the search runs, a number up to the machine's cores; None leaves them as they are.
+            "auto" times training steps of the teacher for half a second first, and chooses the threads, and within what
+            `precision` allows the number format and the memory layout, by what it finds (`n2n.distill.probe`).
         force: replace the run in `out`. progress: show it on standard error.
         make_evaluate: another judge of a space's students, instead of quick distillation.
 
@@ -143,23 +148,25 @@ def search(
         device=device,
         precision=precision,
         workers=workers,
+        threads=threads,
     )
     if agent not in AGENTS:
         raise SearchError(f"agent={agent!r} does not exist; choose one of {', '.join(AGENTS)}")
-    job = Job.prepare(
-        network,
-        examples_of(data) if example_inputs is None else example_inputs,
-        data,
-        options,
-        TeacherName.read(teacher_name),
-        policies={} if policy is None else load_policies(policy),
-        deadline=deadline,
-    )
-    claim_folder(Path(out), force=force)
-    with Logged(display(progress), Path(out) / "run.log") as shown, ray_running(0 if make_evaluate else workers):
-        if policy is not None:
-            shown.note(f"starts from the policy in {policy}")
-        return job.run(Path(out), shown, job.judging if make_evaluate is None else partial(plain, make_evaluate))
+    with threads_put_back():
+        job = Job.prepare(
+            network,
+            examples_of(data) if example_inputs is None else example_inputs,
+            data,
+            options,
+            TeacherName.read(teacher_name),
+            policies={} if policy is None else load_policies(policy),
+            deadline=deadline,
+        )
+        claim_folder(Path(out), force=force)
+        with Logged(display(progress), Path(out) / "run.log") as shown, ray_running(0 if make_evaluate else workers):
+            if policy is not None:
+                shown.note(f"starts from the policy in {policy}")
+            return job.run(Path(out), shown, job.judging if make_evaluate is None else partial(plain, make_evaluate))
 
 
 def _data(data: Data | str | Dataset[Any] | tuple[Dataset[Any], Dataset[Any]], seed: int) -> Data:

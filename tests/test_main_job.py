@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import n2n
@@ -19,6 +22,8 @@ from n2n.agents.reinforce import reinforce
 from n2n.data import Data, example_inputs, load
 from n2n.distill.accuracy import accuracy
 from n2n.distill.fit import train_teacher
+from n2n.distill.precision import cpu_has_bf16
+from n2n.distill.probe import thread_counts
 from n2n.evaluate.base import Evaluate, Evaluation, Status
 from n2n.evaluate.fake import fake
 from n2n.job import SearchResult
@@ -26,6 +31,7 @@ from n2n.policies import PolicyError, PolicyMeta, save_policy
 from n2n.report import write_report
 from n2n.search.errors import ArtefactError, ChanceLevelWarning, SearchError
 from n2n.search.files import read_json
+from n2n.search.judges import pool_threads
 from n2n.search.store import read_records
 from search_spaces.base import FEATURES, Architecture, SearchSpace
 
@@ -308,6 +314,69 @@ def test_a_folder_in_use_is_refused_before_the_work(teacher: nn.Module, digits: 
         search(teacher, digits, tmp_path)
     result = search(teacher, digits, tmp_path, force=True)
     assert (result.out / "mine.txt").read_text() == "keep"
+
+
+def test_the_fastest_setting_is_measured_recorded_and_left_behind(
+    teacher: nn.Module, digits: Data, tmp_path: Path
+) -> None:
+    before, state = torch.get_num_threads(), torch.get_rng_state()
+    result = search(teacher, digits, tmp_path / "run", threads="auto")
+    assert torch.get_num_threads() == before
+    assert torch.equal(torch.get_rng_state(), state)
+    assert result.students
+    assert read_json(result.out / "config.json")["threads"] == "auto"
+    ran_on = read_json(result.out / "environment.json")
+    found = ran_on["probe"]
+    assert found["threads"] == ran_on["threads"]
+    tried = {(one["threads"], one["precision"], one["channels_last"]): one["ms"] for one in found["timings"]}
+    assert all(ms > 0 for ms in tried.values())
+    assert {(one, "fp32", True) for one in thread_counts(os.cpu_count() or 1)} <= set(tried) or cpu_has_bf16()
+    assert (found["threads"], found["precision"], found["channels_last"]) in tried
+    assert 8 <= found["batch"] <= 32
+    log = (result.out / "run.log").read_text()
+    assert re.search(rf"probe: {found['threads']} threads?, {found['precision']}, \w+: [\d.]+ ms a step; ", log), log
+
+
+def test_a_number_of_threads_is_kept_to_and_gives_the_same_search_again(
+    teacher: nn.Module, digits: Data, tmp_path: Path
+) -> None:
+    number, seen = os.cpu_count() or 1, []
+    before = torch.get_num_threads()
+
+    def counting(space: SearchSpace) -> Evaluate:
+        seen.append(torch.get_num_threads())
+        return fake(space, lambda student: 0.5)
+
+    search(teacher, digits, tmp_path / "counted", threads=number, make_evaluate=counting)
+    assert set(seen) == {number}
+    runs = [search(teacher, digits, tmp_path / name, threads=1) for name in ("one", "two")]
+    assert torch.get_num_threads() == before
+    assert read_json(runs[0].out / "environment.json")["threads"] == 1
+    assert read_json(runs[0].out / "environment.json")["probe"] is None
+    one, two = (
+        [(kept.fingerprint, kept.accuracy, kept.loss) for kept in (r.evaluation for r in read_records(run.out))]
+        for run in runs
+    )
+    assert one == two
+    first, again = (load_file(run.out / "students" / "1" / "model.safetensors") for run in runs)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_threads_come_back_when_a_search_is_refused(teacher: nn.Module, digits: Data, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    number = 1 if before > 1 else os.cpu_count() or 1
+    with pytest.raises(SearchError, match="is impossible"):
+        search(teacher, digits, tmp_path / "run", threads=number, max_params=5)
+    assert torch.get_num_threads() == before
+    with pytest.raises(SearchError, match=r"threads=0 must be a number from 1 to \d+.*'auto' to measure"):
+        search(teacher, digits, tmp_path / "run", threads=0)
+
+
+def test_workers_share_the_cores() -> None:
+    cores = os.cpu_count() or 1
+    assert pool_threads(None, 2) is None
+    assert pool_threads(cores, 1) == cores
+    assert pool_threads(cores, cores) == pool_threads(cores, 2 * cores) == pool_threads(1, 1) == 1
 
 
 def test_a_guessing_teacher_is_warned_of_and_reported(digits: Data, tmp_path: Path) -> None:

@@ -59,6 +59,14 @@ def _shape(value: object) -> object:
     return tuple(int(part) for part in parts)
 
 
+def _threads(value: object) -> object:
+    """A number of threads as typed or as it stands in a TOML file, or "auto"."""
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if number != "auto" and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+        raise ConfigError(f"threads {value!r}: expected auto, or a number from 1 to the machine's cores")
+    return number
+
+
 Shape = Annotated[tuple[Annotated[int, Field(gt=0)], ...], BeforeValidator(_shape)]
 """The shape of a batch, batch axis first."""
 Device = Annotated[str, AfterValidator(_device)]
@@ -66,6 +74,8 @@ Budget = int | float | str
 """An absolute number (20000), or a share of the teacher ("20%")."""
 Precision = Literal["auto", "fp32", "bf16"]
 Importance = Literal["l1", "l2", "bn_scale", "taylor", "random"]
+Threads = Annotated[int | str, BeforeValidator(_threads)]
+"""How many threads, or "auto"."""
 Objective = Annotated[str, AfterValidator(lambda name: known(name, OBJECTIVES, "objective"))]
 
 
@@ -144,6 +154,7 @@ class SearchSettings(NetworkSettings, SpaceSettings):
     policy: Path | None = None
     precision: Precision = "auto"
     workers: Annotated[int, Field(ge=0)] = 0
+    threads: Threads = "auto"
 
 
 class CalibrateSettings(NetworkSettings):

@@ -88,6 +88,10 @@ def command(
     policy: Annotated[Path | None, typer.Option("--policy", help="Policy folder, or run, to start from.")] = None,
     ignored_layers: options.IgnoredLayers = None,
     workers: Annotated[int | None, typer.Option("--workers", help="Ray workers; 0 judges in this process.")] = None,
+    threads: Annotated[
+        str | None,
+        typer.Option("--threads", help="A number, or auto: what half a second of trying finds. [default: auto]"),
+    ] = None,
     out: options.Out = None,
     force: options.Force = None,
     seed: options.Seed = None,

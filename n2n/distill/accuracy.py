@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from n2n.data.base import Split
 from n2n.data.prepare import prepare
-from n2n.distill.precision import resolve
+from n2n.distill.precision import Wish, resolve
 
 
 def predict(
@@ -21,7 +21,7 @@ def predict(
     mean: Sequence[float],
     std: Sequence[float],
     device: torch.device | str = "cpu",
-    precision: str = "auto",
+    precision: Wish = "auto",
     batch_size: int = 256,
 ) -> Tensor:
     """The logits [n, K] (float32, on the CPU) of raw images [n, C, H, W], in eval mode; the mode is restored."""
@@ -47,7 +47,7 @@ def accuracy(
     mean: Sequence[float],
     std: Sequence[float],
     device: torch.device | str = "cpu",
-    precision: str = "auto",
+    precision: Wish = "auto",
     batch_size: int = 256,
 ) -> tuple[float, float]:
     """The share of right answers (0 to 1) and the mean cross-entropy (0 or more) of a network on a split.

@@ -18,7 +18,7 @@ from n2n.data.prepare import prepare
 from n2n.distill.accuracy import reestimate_batch_norm
 from n2n.distill.features import Features, Stage, last_stage, reading
 from n2n.distill.objectives import Objective, make_objective, needs_features, needs_teacher
-from n2n.distill.precision import Precision, resolve
+from n2n.distill.precision import Precision, Wish, resolve
 from n2n.distill.recipe import Recipe, learning_rate, teacher_recipe, total_steps
 from n2n.distill.views import View, select
 
@@ -56,7 +56,7 @@ def fit(
     teacher: Teacher | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    precision: str = "auto",
+    precision: Wish = "auto",
     subset: Tensor | None = None,
     progress: Progress | None = None,
     deadline: float | None = None,
@@ -70,7 +70,7 @@ def fit(
         teacher: needed by every objective but "ce".
         seed: of the order of the images, of their augmentation and of dropout; the global generator is left as it was.
         device: where to train.
-        precision: "auto", "fp32" or "bf16".
+        precision: "auto", "fp32", "bf16", or a decision of `n2n.distill.probe`.
         subset: indices [m] into the training split to use instead of all of it.
         progress: called after every step.
         deadline: a `time.monotonic()` value after which no step is begun.
@@ -106,7 +106,7 @@ def train_teacher(
     warmup: float = 0.2,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    precision: str = "auto",
+    precision: Wish = "auto",
     progress: Progress | None = None,
     deadline: float | None = None,
 ) -> FitResult:

@@ -42,6 +42,10 @@ class Precision:
         return images.contiguous().flatten().view(images.shape)
 
 
+Wish = str | Precision
+"""How to train, before a network is known: "auto", "fp32", "bf16", or what was decided for another network."""
+
+
 @cache
 def cpu_has_bf16() -> bool:
     """Whether this processor multiplies bf16 in hardware (AVX512-bf16 or AMX); False where it cannot be found out."""
@@ -54,19 +58,36 @@ def cpu_has_bf16() -> bool:
     return False
 
 
-def resolve(precision: str, network: nn.Module, device: torch.device | str) -> Precision:
-    """What a wish ("auto", "fp32", "bf16") means for a network on a device.
-
-    Raises:
-        ValueError: the wish is none of the three.
-    """
-    if precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+def native_bf16(device: torch.device | str) -> bool:
+    """Whether the hardware of a device multiplies bf16 itself."""
     kind = torch.device(device).type
     if kind == "cuda":
-        able = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        able = kind == "cpu" and cpu_has_bf16()
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return kind == "cpu" and cpu_has_bf16()
+
+
+def resolve(
+    precision: Wish, network: nn.Module, device: torch.device | str, *, native: bool | None = None
+) -> Precision:
+    """What a wish means for a network on a device.
+
+    A `Precision` that was decided for another network holds for this one, too, but for channels_last where this one
+    must not have it.
+
+    Args:
+        precision: "auto", "fp32", "bf16", or a decision.
+        native: whether the device multiplies bf16 itself; None finds out.
+
+    Raises:
+        ValueError: the wish is a word other than the three.
+    """
+    kind = torch.device(device).type
+    able = native_bf16(device) if native is None else native
+    if isinstance(precision, Precision):
+        may = kind == "cuda" or (precision.bf16 and able) or _even_widths(network)
+        return Precision(kind, precision.bf16, precision.channels_last and may)
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
     bf16 = precision == "bf16" or (precision == "auto" and able)
     return Precision(kind, bf16, (bf16 and able) or _even_widths(network))
 

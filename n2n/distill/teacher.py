@@ -21,7 +21,7 @@ from n2n.data.base import Split, TrainingData
 from n2n.data.prepare import example_inputs
 from n2n.distill.accuracy import accuracy_of, predict
 from n2n.distill.features import Stage, last_stage, reading
-from n2n.distill.precision import resolve
+from n2n.distill.precision import Wish, resolve
 from n2n.distill.views import View, select
 from n2n.networks.count import macs, parameters
 
@@ -53,7 +53,7 @@ class Teacher:
         *,
         name: str = "teacher",
         device: torch.device | str = "cpu",
-        precision: str = "auto",
+        precision: Wish = "auto",
         batch_size: int = 256,
         feature_bytes: int = FEATURE_BYTES,
     ) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from n2n.data.base import Split, TrainingData
 from n2n.distill.accuracy import accuracy_of, agreement, predict
 from n2n.distill.fit import check_objective, fit, prepare_views
-from n2n.distill.precision import resolve
+from n2n.distill.precision import Wish, resolve
 from n2n.distill.recipe import Recipe, gentle, quick_recipe, total_steps
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, Status
@@ -44,7 +44,7 @@ class Distillation:
     validation: Split
     seed: int
     device: str
-    precision: str
+    precision: Wish
     start: str
     importance: str
     closed_form: ClosedForm | None
@@ -159,7 +159,7 @@ def distillation(
     validation_subset: int | None = None,
     seed: int = 0,
     device: str = "cpu",
-    precision: str = "auto",
+    precision: Wish = "auto",
     start: str = "inherited",
     importance: str = "l1",
     closed_form_options: Mapping[str, Any] | None = None,
@@ -179,7 +179,7 @@ def distillation(
         validation_subset: validation images to use, drawn by `seed`; all by default.
         seed: of the run; every student's own seed derives from it and the student's fingerprint.
         device: where students are trained.
-        precision: "auto", "fp32" or "bf16".
+        precision: "auto", "fp32", "bf16", or a decision of `n2n.distill.probe`.
         start: "inherited": with the teacher's weights; "refit": solved in closed form from these, so that no step may
             be needed at all; "fresh".
         importance: which of the teacher's channels they inherit.

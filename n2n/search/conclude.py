@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from n2n.data.base import Data
 from n2n.distill.fit import FitResult
+from n2n.distill.precision import Wish
+from n2n.distill.probe import Probed
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, evaluation_seed
 from n2n.evaluate.closed_form import closed_form
@@ -64,7 +66,8 @@ class Finish:
     """What the long distillation needs besides the student.
 
     `timings` holds the latencies that the run has measured, the teacher's and the students' by fingerprint; `deadline`
-    is a `time.monotonic()` value, None for none.
+    is a `time.monotonic()` value, None for none; `probed` is what was found to be fastest on this machine, None where
+    that was not tried.
     """
 
     teacher: Teacher
@@ -74,6 +77,19 @@ class Finish:
     timings: Timings
     teacher_name: TeacherName | None = None
     deadline: float | None = None
+    probed: Probed | None = None
+
+    @property
+    def precision(self) -> Wish:
+        """How all networks of the run are computed."""
+        return self.options.precision if self.probed is None else self.probed.wish
+
+    @property
+    def threads(self) -> int | None:
+        """The run's threads, chosen or measured; None where torch's own setting stays."""
+        if self.probed is not None:
+            return self.probed.threads
+        return self.options.threads if isinstance(self.options.threads, int) else None
 
     @property
     def spent(self) -> float:
@@ -89,7 +105,7 @@ class Finish:
             self.example_inputs,
             self.data,
             device=self.options.device,
-            precision=self.options.precision,
+            precision=self.precision,
             timing=self.timings.of(fingerprint, network),
         )
 
@@ -261,7 +277,7 @@ class _One:
                 start=options.begins,
                 seed=seed,
                 device=options.device,
-                precision=options.precision,
+                precision=self.finish.precision,
                 progress=shown,
                 deadline=self.deadline,
             )

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
+from n2n.distill.probe import Probed
 from n2n.networks.latency import processor
 
 PACKAGES = ("n2n", "torch", "numpy", "gymnasium", "safetensors", "networkx")
 
 
-def environment(seed: int, device: str) -> dict[str, Any]:
-    """Versions, processor, threads, device and seed, as JSON values."""
+def environment(seed: int, device: str, probed: Probed | None = None) -> dict[str, Any]:
+    """Versions, processor, threads, what was measured to choose them, device and seed, as JSON values."""
     cuda = torch.cuda.get_device_name(0) if device.startswith("cuda") and torch.cuda.is_available() else None
     return {
         "python": platform.python_version(),
@@ -23,6 +24,7 @@ def environment(seed: int, device: str) -> dict[str, Any]:
         "cpu": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "probe": None if probed is None else probed.to_json(),
         "device": device,
         "gpu": cuda,
         "seed": seed,

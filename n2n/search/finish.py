@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from n2n.data.base import Data, Split, TrainingData
 from n2n.distill.accuracy import accuracy
 from n2n.distill.fit import FitResult, fit
+from n2n.distill.precision import Wish
 from n2n.distill.recipe import Recipe, full_recipe, gentle
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, Status
@@ -80,7 +81,7 @@ def distill_student(
     start: str = "inherited",
     seed: int = 0,
     device: str = "cpu",
-    precision: str = "auto",
+    precision: Wish = "auto",
     progress: Callable[[int, int, float], None] | None = None,
     deadline: float | None = None,
 ) -> FitResult:
@@ -136,7 +137,7 @@ def measure(
     data: Data,
     *,
     device: str = "cpu",
-    precision: str = "auto",
+    precision: Wish = "auto",
     timing: Latency | None = None,
 ) -> Figures:
     """Measures a finished network on the validation and the test split; nothing of it is changed.

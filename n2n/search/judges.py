@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -42,7 +43,7 @@ def make_rung(rung: Rung, space: SearchSpace, finish: Finish) -> Distillation | 
         validation_subset=QUICK_VALIDATION if rung.short else None,
         seed=options.seed,
         device=options.device,
-        precision=options.precision,
+        precision=finish.precision,
         start=rung.start,
         importance=options.importance,
         timings=finish.timings,
@@ -81,10 +82,16 @@ def judging(space: SearchSpace, finish: Finish, rank: Rank, memory: Memory | Non
             if isinstance(judge, Distillation):
                 judge.prepare()
 
+    here, threads = partial(dict, judges), pool_threads(finish.threads, options.workers)
     with ray_pools(
-        partial(dict, judges), tuple(judges), workers=options.workers, space=space, prepare=prepare
+        here, tuple(judges), workers=options.workers, threads=threads, space=space, prepare=prepare
     ) as pools:
         yield climbed({name: kept(name, pool) for name, pool in pools.items()}, one_by_one=False)
+
+
+def pool_threads(threads: int | None, workers: int) -> int | None:
+    """The threads of each worker: those of the search, at most the machine's cores over the workers."""
+    return None if threads is None else min(threads, max(1, (os.cpu_count() or 1) // workers))
 
 
 def finish_seconds(finish: Finish, mean_seconds: float) -> float:

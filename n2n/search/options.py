@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
@@ -30,7 +31,8 @@ class SearchOptions:
     """The resolved configuration of a search; `config.json` is this record.
 
     `evaluations` students are judged in all, the removal stage gets half; `seconds` bounds the whole call as far as it
-    can be foreseen, None for no bound; `final_epochs` is how long each of the `finalists` is distilled.
+    can be foreseen, None for no bound; `final_epochs` is how long each of the `finalists` is distilled; `threads`
+    are torch's, None leaves them as they are, "auto" measures which are fastest.
 
     Raises:
         SearchError: a value outside its range, or a name that does not exist; the valid ones are listed.
@@ -64,6 +66,7 @@ class SearchOptions:
     device: str = "cpu"
     precision: str = "auto"
     workers: int = 0
+    threads: int | str | None = None
 
     def __post_init__(self) -> None:
         for name in ("evaluations", "rollouts", "finalists", "round_to"):
@@ -92,6 +95,7 @@ class SearchOptions:
         _check_ladder(self)
         _one_of("precision", self.precision, PRECISIONS)
         _check_device(self.device)
+        _check_threads(self.threads)
         _check_factors(self.factors)
 
     @property
@@ -167,6 +171,17 @@ def _check_device(device: str) -> None:
             raise SearchError(f"device={device!r} is not there: PyTorch finds no Metal device; use cpu")
     elif place.type != "cpu":
         raise SearchError(f"device={device!r} cannot train students; choose cpu, cuda, cuda:N or mps")
+
+
+def _check_threads(threads: int | str | None) -> None:
+    """Refuses what is neither a number of threads that this machine's cores can run nor "auto"."""
+    cores = os.cpu_count() or 1
+    number = isinstance(threads, int) and not isinstance(threads, bool) and 1 <= threads <= cores
+    if not (threads is None or threads == "auto" or number):
+        raise SearchError(
+            f"threads={threads!r} must be a number from 1 to {cores}, this machine's cores, 'auto' to measure what is"
+            " fastest, or None to leave torch as it is"
+        )
 
 
 def _check_factors(factors: tuple[float, ...]) -> None:

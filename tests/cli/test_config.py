@@ -49,6 +49,9 @@ def test_an_unknown_key_of_the_file_is_refused_with_the_valid_ones(tmp_path: Pat
         ('device = "mps"', "device 'mps': this PyTorch sees no mps device; use --device cpu"),
         ('device = "cuda:99"', "device 'cuda:99': this PyTorch sees"),
         ('device = "cuda:x"', "device 'cuda:x': expected auto, cpu"),
+        ("threads = 0", "threads 0: expected auto, or a number from 1"),
+        ("threads = true", "threads True: expected auto"),
+        ('threads = "all"', "threads 'all': expected auto"),
         ("evaluations =", "is not TOML"),
     ],
 )
@@ -72,6 +75,13 @@ def test_what_the_search_takes_as_it_is(key: str, value: bool) -> None:
     made = settings(SearchSettings, None, {key: value})
     assert arguments(made)[key] is value
     assert set(arguments(made)) <= set(inspect.signature(n2n.search).parameters)
+
+
+def test_threads_are_a_number_or_measured(tmp_path: Path) -> None:
+    assert settings(SearchSettings, None, {}).threads == "auto"
+    assert settings(SearchSettings, write(tmp_path, "threads = 1\n"), {}).threads == 1
+    assert arguments(settings(SearchSettings, write(tmp_path, "threads = 1\n"), {"threads": "2"}))["threads"] == 2
+    assert settings(SearchSettings, write(tmp_path, "threads = 1\n"), {"threads": "auto"}).threads == "auto"
 
 
 def test_every_agent_is_a_valid_name() -> None:

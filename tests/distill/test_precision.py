@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from n2n.distill.precision import cpu_has_bf16, resolve
+from n2n.distill.precision import Precision, cpu_has_bf16, resolve
 
 
 def conv(*widths: int) -> nn.Sequential:
@@ -27,6 +27,23 @@ def test_what_is_asked_for_is_used():
 @pytest.mark.parametrize(("widths", "expected"), [((16, 32), True), ((16, 22), False), ((6,), False), ((), False)])
 def test_channels_last_needs_full_widths_in_fp32(widths, expected):
     assert resolve("fp32", conv(*widths), "cpu").channels_last is expected
+
+
+@pytest.mark.parametrize(
+    ("device", "native", "wished", "widths", "expected"),
+    [
+        ("cpu", False, Precision("cpu", False, True), (16,), True),
+        ("cpu", False, Precision("cpu", False, True), (22,), False),  # whatever was decided for another network
+        ("cpu", True, Precision("cpu", False, True), (22,), False),
+        ("cpu", True, Precision("cpu", True, True), (22,), True),
+        ("cpu", False, Precision("cpu", True, True), (22,), False),
+        ("cpu", False, Precision("cpu", False, False), (16,), False),
+        ("cuda", False, Precision("cuda", False, True), (22,), True),
+    ],
+)
+def test_a_decision_holds_but_for_odd_widths_on_the_cpu(device, native, wished, widths, expected):
+    found = resolve(wished, conv(*widths), device, native=native)
+    assert found == Precision(device, wished.bf16, expected)
 
 
 def test_autocast_is_on_only_in_bf16():
