@@ -139,7 +139,8 @@ def best_measures(lines: Sequence[Fidelity]) -> tuple[Fidelity, ...]:
 def recommended(lines: Sequence[Fidelity]) -> tuple[str, ...]:
     """The rungs to judge by, cheapest first: each ranks better than the ones before it by `WORTH` at least.
 
-    A rung below the parameter count is passed over; where all are, the most faithful one stands alone.
+    A rung below the parameter count is passed over; where all are, the most faithful one stands alone. The last rung
+    gives accuracies: behind a score stands the most faithful rung that has them.
     """
     rungs = best_measures(lines)
     floor = next((one.ranking.tau for one in lines if one.rung == SIZE), -1.0)
@@ -147,8 +148,10 @@ def recommended(lines: Sequence[Fidelity]) -> tuple[str, ...]:
     for one in rungs:
         if one.ranking.tau > floor and (not chosen or one.ranking.tau >= chosen[-1].ranking.tau + WORTH):
             chosen.append(one)
-    best = max(rungs, key=lambda one: one.ranking.tau, default=None)
-    return tuple(one.rung for one in chosen) or (() if best is None else (best.rung,))
+    if not chosen or chosen[-1].measure == "score":
+        able = [one for one in rungs if one.measure != "score"]
+        chosen += [max(able, key=lambda one: one.ranking.tau)] if able else []
+    return tuple(one.rung for one in chosen)
 
 
 def in_words(lines: Sequence[Fidelity], noise: Ranking | None) -> tuple[str, ...]:
@@ -157,8 +160,9 @@ def in_words(lines: Sequence[Fidelity], noise: Ranking | None) -> tuple[str, ...
     said = []
     for one in best_measures(lines):
         if one.no_better_than_size and one.gain is not None:
+            verb = "ranks no better" if one.gain.tau <= 0 else "is not shown to rank better"
             said.append(
-                f"{one.rung} ranks no better than the parameter count on this panel: tau {one.ranking.tau:.2f} against"
+                f"{one.rung} {verb} than the parameter count on this panel: tau {one.ranking.tau:.2f} against"
                 f" {size.ranking.tau:.2f}, difference {one.gain.tau:+.2f} ({one.gain.low:+.2f} to {one.gain.high:+.2f})"
             )
     if noise is not None:

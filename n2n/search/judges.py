@@ -82,9 +82,9 @@ def judging(space: SearchSpace, finish: Finish, rank: Rank, memory: Memory | Non
             if isinstance(judge, Distillation):
                 judge.prepare()
 
-    here, threads = partial(dict, judges), pool_threads(finish.threads, options.workers)
+    threads = pool_threads(finish.threads, options.workers)
     with ray_pools(
-        here, tuple(judges), workers=options.workers, threads=threads, space=space, prepare=prepare
+        partial(dict, judges), tuple(judges), workers=options.workers, threads=threads, space=space, prepare=prepare
     ) as pools:
         yield climbed({name: kept(name, pool) for name, pool in pools.items()}, one_by_one=False)
 
