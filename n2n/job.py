@@ -27,7 +27,7 @@ from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluate, Evaluation
 from n2n.evaluate.cached import cached
 from n2n.evaluate.ladder import Climbs
-from n2n.evaluate.memory import Memory
+from n2n.evaluate.memory import Memory, remembered
 from n2n.networks import Timings
 from n2n.policies import Policy, PolicyError, PolicyMeta, save_policy
 from n2n.report import write_report
@@ -42,9 +42,10 @@ from n2n.search.finish import Figures, choose
 from n2n.search.judges import finish_seconds, judging
 from n2n.search.options import SearchOptions
 from n2n.search.progress import Display
+from n2n.search.resume import CONFIG, ENVIRONMENT, JOURNAL, Earlier
 from n2n.search.spaces import TeacherSpaces, gradients, reach
 from n2n.search.stage import StageResult
-from n2n.search.store import first_judgements
+from n2n.search.store import FILE, Store, first_judgements
 from n2n.search.summary import config_json, remarks, result_json
 from n2n.search.two_stage import Found, Rewards, two_stage
 from search_spaces.base import FEATURES, SearchSpace, SpaceError
@@ -90,7 +91,8 @@ class Job:
     spaces: TeacherSpaces
     budget: Budget
     policies: Mapping[str, Policy]
-    memory: Memory | None = None
+    memories: tuple[Memory, ...] = ()
+    earlier: Earlier | None = None
     climbs: Climbs = field(default_factory=Climbs)
     notes: tuple[str, ...] = ()
 
@@ -105,16 +107,18 @@ class Job:
         *,
         policies: Mapping[str, Policy],
         deadline: float | None,
+        earlier: Earlier | None = None,
     ) -> Job:
         """Everything that can be refused is refused here, before a file is written or a student judged.
 
-        torch is left with the threads that the search is to run on.
+        torch is left with the threads that the search is to run on. `earlier` is the run that is gone on with.
         """
         check_network(network, example, data.training)
         check_teacher_name(teacher_name, network)
         network, example = copy.deepcopy(network).to(options.device), example.to(options.device)
-        probed = _probed(network, example, data, options)
+        probed = _probed(network, example, data, options) if earlier is None else earlier.probed(options.device)
         threads = options.threads if probed is None else probed.threads
+        threads = threads if earlier is None else earlier.threads
         if isinstance(threads, int):
             torch.set_num_threads(threads)
         name = teacher_name.name if teacher_name else type(network).__name__
@@ -124,16 +128,20 @@ class Job:
         for objective in {options.objective, *(rung.recipe.objective for rung in options.rungs if rung.recipe)}:
             check_objective(objective, teacher)
         timings = Timings(example[:1])
+        if earlier is not None and earlier.teacher_latency is not None:
+            timings.known[TEACHER] = earlier.teacher_latency
         budget = budget_of(options, teacher, timings)
         spaces = TeacherSpaces(network, example, options, gradients(teacher, data.training, options))
         within = reach(spaces, options.stages, budget)
         students, whole = check_students(within, teacher, options), teacher_costs(teacher, budget, timings)
         check_budget(budget, least_costs(within, students, budget, timings), whole)
         finish = Finish(teacher, data, example, options, timings, teacher_name, deadline, probed)
-        memory = None
+        memories: tuple[Memory, ...] = ()
         if options.cache is not None:
-            memory = Memory(options.cache, teacher=teacher.fingerprint, data=data.training.fingerprint)
-        job = cls(finish, spaces, budget, policies, memory, notes=idle_notes(budget, whole))
+            memories = (Memory(options.cache, teacher=teacher.fingerprint, data=data.training.fingerprint),)
+        job = cls(finish, spaces, budget, policies, memories, earlier, notes=idle_notes(budget, whole))
+        if earlier is not None:
+            earlier.check(config_json(finish, policies))
         for stage, policy in policies.items():
             job._check_policy(stage, policy)
         return job
@@ -160,15 +168,38 @@ class Job:
         except ValueError as error:
             raise PolicyError(f"the {stage} policy does not fit: {error}") from error
 
-    def run(self, out: Path, shown: Display, open_judge: OpenJudge) -> SearchResult:
-        """Searches, concludes, and writes the run folder."""
-        return self._conclude(self.loop(out, shown, open_judge), out, shown)
+    def run(
+        self,
+        out: Path,
+        shown: Display,
+        make_evaluate: MakeEvaluate | None = None,
+        command: Mapping[str, Any] | None = None,
+    ) -> SearchResult:
+        """Searches, concludes, and writes the run folder; `command` is kept in its configuration."""
+        return self._conclude(self.loop(out, shown, make_evaluate, command), out, shown)
 
-    def loop(self, out: Path, shown: Display, open_judge: OpenJudge) -> Found:
+    def loop(
+        self,
+        out: Path,
+        shown: Display,
+        make_evaluate: MakeEvaluate | None = None,
+        command: Mapping[str, Any] | None = None,
+    ) -> Found:
         """The search without its end: the store and the learning curve are in `out`, no student is finished."""
-        options = self.finish.options
-        write_json(out / "config.json", config_json(self.finish, self.policies))
-        write_json(out / "environment.json", environment(options.seed, options.device, self.finish.probed))
+        options, training = self.finish.options, self.finish.data.training
+        journal = Memory(out / JOURNAL, teacher=self.finish.teacher.fingerprint, data=training.fingerprint,
+                         failures=True)  # fmt: skip
+        if self.earlier is None:
+            write_json(out / CONFIG, config_json(self.finish, self.policies, command))
+            write_json(out / ENVIRONMENT, environment(options.seed, options.device, self.finish.probed))
+        else:
+            shown.note(f"goes on: {len(self.earlier.records)} judgements are played again from {out / JOURNAL}")
+            (out / "learning_curve.csv").unlink(missing_ok=True)
+            with Store(out / FILE) as store:
+                store.clear()
+        open_judge: OpenJudge = partial(self.judging, journal=journal)
+        if make_evaluate is not None:
+            open_judge = partial(plain, make_evaluate, journal=journal, seed=options.seed)
         if self.finish.probed is not None:
             shown.note(f"probe: {self.finish.probed}")
         for note in self.notes:
@@ -184,6 +215,8 @@ class Job:
             display=shown,
             finish_seconds=partial(finish_seconds, self.finish),
             spent=self.finish.spent,
+            clock=lambda: time.perf_counter() + journal.saved,
+            check=(lambda batch: None) if self.earlier is None else self.earlier.check_batch,
         )
 
     def agent(self, stage: str, space: SearchSpace) -> Agent:
@@ -199,9 +232,9 @@ class Job:
             agent.load(self.policies[stage].state)
         return agent
 
-    def judging(self, space: SearchSpace) -> AbstractContextManager[Evaluate]:
+    def judging(self, space: SearchSpace, journal: Memory) -> AbstractContextManager[Evaluate]:
         """Quick distillation of a space's students, here or in workers that end with the stage."""
-        return judging(space, self.finish, self._reward(Budget()), self.memory, self.climbs)
+        return judging(space, self.finish, self._reward(Budget()), (*self.memories, journal), self.climbs)
 
     def _reward(self, budget: Budget) -> Reward:
         teacher = self.finish.teacher
@@ -229,6 +262,7 @@ class Job:
             teacher=teacher,
             measuring=measuring,
             interrupted=late,
+            earlier=None if self.earlier is None else self.earlier.finished(),
         )
         removal = "removal" in found.spaces
         said = remarks(choices, judged, finish, done.students, self.budget, teacher, removal=removal)
@@ -269,8 +303,9 @@ def stage_seed(seed: int, stage: str) -> int:
 
 
 @contextmanager
-def plain(make_evaluate: MakeEvaluate, space: SearchSpace) -> Iterator[Evaluate]:
-    yield cached(make_evaluate(space))
+def plain(make_evaluate: MakeEvaluate, space: SearchSpace, journal: Memory, seed: int) -> Iterator[Evaluate]:
+    """A judge of the caller's; what it says is kept in the run's own file."""
+    yield cached(remembered(make_evaluate(space), journal, recipe=f"of the caller, {space.name}", seed=seed))
 
 
 def _save_policy(out: Path, stage: StageResult, finish: Finish) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,14 @@ from n2n.data import example_inputs as examples_of
 from n2n.distill.probe import threads_put_back
 from n2n.distill.recipe import full_epochs
 from n2n.evaluate.ray_pool import ray_running
-from n2n.job import Job, MakeEvaluate, SearchResult, plain
+from n2n.job import Job, MakeEvaluate, SearchResult
 from n2n.policies import load_policies
 from n2n.search.artefacts import TeacherName
 from n2n.search.errors import SearchError
 from n2n.search.files import claim_folder
 from n2n.search.options import DEFAULT_FACTORS, BudgetValue, Granularity, SearchOptions
 from n2n.search.progress import Logged, display
+from n2n.search.resume import Earlier
 
 
 def search(
@@ -68,8 +68,10 @@ def search(
     workers: int = 0,
     threads: int | str | None = None,
     force: bool = False,
+    resume: bool = False,
     progress: bool = True,
     make_evaluate: MakeEvaluate | None = None,
+    command: Mapping[str, Any] | None = None,
 ) -> SearchResult:
     """Finds smaller students of a trained network, distils the best, and writes everything into the folder `out`.
 
@@ -105,8 +107,13 @@ def search(
         threads: of torch while the search runs, a number up to the machine's cores; None leaves them as they are.
             "auto" times training steps of the teacher for half a second first, and chooses the threads, and within what
             `precision` allows the number format and the memory layout, by what it finds (`n2n.distill.probe`).
-        force: replace the run in `out`. progress: show it on standard error.
+        force: replace the run in `out`.
+        resume: go on with the run in `out`, which was cut off: the other arguments must be those that it was started
+            with (`workers`, `seconds` and `cache` may differ). No judgement that is stored is made again, and the
+            search goes on as it would have.
+        progress: show it on standard error.
         make_evaluate: another judge of a space's students, instead of quick distillation.
+        command: JSON values to keep in the run's configuration.
 
     Raises:
         SearchError: something cannot work as asked (classes, shapes, an impossible budget, no decision, ...), before
@@ -161,12 +168,14 @@ def search(
             TeacherName.read(teacher_name),
             policies={} if policy is None else load_policies(policy),
             deadline=deadline,
+            earlier=Earlier.read(Path(out)) if resume else None,
         )
-        claim_folder(Path(out), force=force)
+        if not resume:
+            claim_folder(Path(out), force=force)
         with Logged(display(progress), Path(out) / "run.log") as shown, ray_running(0 if make_evaluate else workers):
             if policy is not None:
                 shown.note(f"starts from the policy in {policy}")
-            return job.run(Path(out), shown, job.judging if make_evaluate is None else partial(plain, make_evaluate))
+            return job.run(Path(out), shown, make_evaluate, command)
 
 
 def _data(data: Data | str | Dataset[Any] | tuple[Dataset[Any], Dataset[Any]], seed: int) -> Data:

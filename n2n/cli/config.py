@@ -133,6 +133,7 @@ class SearchSettings(NetworkSettings, SpaceSettings):
     """`n2n search`; the meaning of each is that of the argument of `n2n.search` with the same name."""
 
     out: Path | None = None
+    resume: Path | None = None
     force: bool = False
     max_params: Budget | None = None
     max_macs: Budget | None = None

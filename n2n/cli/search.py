@@ -17,13 +17,16 @@ from n2n.data import example_inputs
 from n2n.job import SearchResult
 from n2n.main_job import search as find_students
 from n2n.report.tables import HEADER, aligned, figures_table
-from n2n.search.files import read_json
+from n2n.search.files import claim_folder, read_json
 from n2n.search.options import BUDGETS
+from n2n.search.resume import Earlier
 from n2n.search.teachers import TeacherCard, save_teacher
 
 DEFAULT_NETWORK, DEFAULT_ARGUMENTS = "resnet20", {"width": 8}
 """What is trained on the digits where no network is given."""
-AT_THE_DOOR = {"out", "data", "data_dir", "teacher", "network", "network_args", "weights"}
+TEACHER = "teacher"
+"""The folder of such a teacher in that of the run."""
+AT_THE_DOOR = {"out", "resume", "data", "data_dir", "teacher", "network", "network_args", "weights"}
 """Settings that the command turns into the network and the data; the others go on to `n2n.search` as they are."""
 
 
@@ -94,6 +97,10 @@ def command(
     ] = None,
     out: options.Out = None,
     force: options.Force = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", help="Go on with the run in this folder; with --workers and --seconds at most."),
+    ] = None,
     seed: options.Seed = None,
     device: options.Device = None,
     precision: options.Precision = None,
@@ -104,18 +111,55 @@ def command(
 
     Without --teacher or --network a small ResNet-20 is trained on the embedded digits on the spot.
     """
-    run(lambda: search(options.read(SearchSettings, context), quiet=as_json), as_json=as_json)
+    run(lambda: search(resumed(options.read(SearchSettings, context)), quiet=as_json), as_json=as_json)
+
+
+def resumed(settings: SearchSettings) -> SearchSettings:
+    """The settings of the run that --resume names, with the few that may be other ones; others as they are.
+
+    Raises:
+        ConfigError: more was asked for, or the run was not started by `n2n search`.
+        ArtefactError: there is no such run.
+    """
+    if settings.resume is None:
+        return settings
+    more = settings.model_fields_set - {"resume", "workers", "seconds", "cache"}
+    if more:
+        raise ConfigError(
+            f"--resume goes on with the run as it was started; leave out {', '.join(sorted(more))} or start another"
+        )
+    command = Earlier.read(settings.resume).config.get("command")
+    if not command:
+        raise ConfigError(
+            f"the run in {settings.resume} was not started by `n2n search`: call n2n.search(..., resume=True) with the"
+            " arguments that it was started with"
+        )
+    changed = {name: getattr(settings, name) for name in settings.model_fields_set}
+    return SearchSettings.model_validate({**command, **changed, "out": settings.resume})
+
+
+def kept(settings: SearchSettings) -> dict[str, Any]:
+    """The settings as JSON values, with paths that hold wherever the run is resumed from."""
+    paths = {name: value.resolve() for name, value in settings if isinstance(value, Path)}
+    if settings.data is not None and Path(settings.data).exists():
+        paths["data"] = Path(settings.data).resolve()
+    said = settings.model_copy(update={name: str(value) for name, value in paths.items()})
+    return said.model_dump(mode="json", exclude={"out", "resume", "force"}, exclude_unset=True, warnings=False)
 
 
 def search(settings: SearchSettings, *, quiet: bool = False) -> Outcome:
     """Runs one search and says what came out."""
-    out = options.out_folder(settings.out, force=settings.force)
+    resuming = settings.resume is not None
+    out = options.out_folder(settings.out, force=settings.force or resuming)
     if settings.agent == "ppo" and importlib.util.find_spec("stable_baselines3") is None:
         raise ConfigError('--agent ppo needs Stable-Baselines3: pip install "n2n[sb3]"')
     taken = chosen(settings)
     card: TeacherCard | None = None
     if taken is None:
         taken, card = on_the_spot(settings)
+        claim_folder(out, force=settings.force)
+        save_teacher(out / TEACHER, taken.network, card)
+        settings = settings.model_copy(update={"teacher": out / TEACHER, "force": True})
     taken = trained(taken, settings)
     for note in taken.data.notes:
         say(f"note: {note}")
@@ -126,10 +170,10 @@ def search(settings: SearchSettings, *, quiet: bool = False) -> Outcome:
         out=out,
         teacher_name=taken.teacher_name,
         progress=not quiet,
+        resume=resuming,
+        command=kept(settings),
         **arguments(settings),
     )
-    if card is not None:
-        save_teacher(out / "teacher", taken.network, card)
     return outcome(result, rest_of_command(taken))
 
 

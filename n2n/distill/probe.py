@@ -10,7 +10,7 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from statistics import median
@@ -107,9 +107,18 @@ class Probed:
             "threads": self.threads,
             "precision": self.precision,
             "channels_last": self.channels_last,
+            "departs": not isinstance(self.wish, str),
             "batch": self.batch,
             "timings": [timing.to_json() for timing in self.timings],
         }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], device: torch.device | str) -> Probed:
+        """The choice that `to_json` wrote, without its grounds."""
+        name, channels_last = str(value["precision"]), bool(value["channels_last"])
+        departing = Precision(torch.device(device).type, name == "bf16", channels_last)
+        wish: Wish = departing if value["departs"] else name
+        return cls(name, channels_last, int(value["threads"]), wish, int(value["batch"]), ())
 
 
 Timer = Callable[[Setting], float]

@@ -27,21 +27,29 @@ class CacheError(ValueError):
 class Memory:
     """Judgements by (recipe, seed, student) in a file that belongs to one teacher and its data.
 
-    Only students with status OK are kept: why one failed may lie in the machine. Several runs may use the file at once.
+    Where several runs share it, only students with status OK are kept: why one failed may lie in the machine. Several
+    runs may use the file at once.
+
+    Attributes:
+        path: of the file.
+        saved: seconds that the judgements which the file answered had taken.
     """
 
-    def __init__(self, path: str | Path, *, teacher: str, data: str) -> None:
+    def __init__(self, path: str | Path, *, teacher: str, data: str, failures: bool = False) -> None:
         """Opens the file, or makes it.
 
         Args:
             path: of the file; its folder must be there.
             teacher: fingerprint of the teacher's weights.
             data: fingerprint of the training data.
+            failures: keep students that are not OK, too.
 
         Raises:
             CacheError: not such a file, one of another version, or of another teacher or data (both are named).
         """
         self.path = Path(path)
+        self.saved = 0.0
+        self._failures = failures
         wanted = {"format": FORMAT, "teacher": teacher, "data": data}
         try:
             with self._open() as connection:
@@ -86,16 +94,18 @@ class Memory:
                         (recipe, str(seed), student),
                     )
                 ]
-            return {fingerprint: _read(text) for fingerprint, text in rows}
+            found = {fingerprint: _read(text) for fingerprint, text in rows}
         except (sqlite3.Error, ValueError, TypeError) as error:
             raise CacheError(f"{self.path} is damaged ({error}); move it away: it can be made again") from error
+        self.saved += sum(one.seconds for one in found.values())
+        return found
 
     def put(self, recipe: str, seed: int, evaluations: Sequence[Evaluation]) -> None:
-        """Keeps the students with status OK; where the file system refuses, a warning says so and nothing is lost."""
+        """Keeps the judgements; where the file system refuses, a warning says so and nothing is lost."""
         rows = [
             (recipe, str(seed), one.fingerprint, json.dumps(asdict(one)))
             for one in evaluations
-            if one.status is Status.OK
+            if one.status is Status.OK or self._failures
         ]
         try:
             with self._open() as connection:

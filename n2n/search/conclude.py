@@ -23,7 +23,7 @@ from n2n.networks.units import compression_text, millions
 from n2n.reward import Budget
 from n2n.search.artefacts import TeacherName, save_student
 from n2n.search.errors import WriteError
-from n2n.search.files import write_csv
+from n2n.search.files import write_csv, write_json
 from n2n.search.finish import UNDONE, Choice, Figures, distill_student, long_recipe, measure
 from n2n.search.front import front
 from n2n.search.options import SearchOptions
@@ -149,6 +149,7 @@ def conclude(
     teacher: Figures | None = None,
     measuring: float = 0.0,
     interrupted: bool = False,
+    earlier: Mapping[tuple[int, str], tuple[StudentResult, FitResult]] | None = None,
 ) -> Concluded:
     """Distils and writes the chosen students, best first.
 
@@ -161,6 +162,7 @@ def conclude(
         budget: what the finished students' figures are held against.
         teacher: the teacher's figures, for the students' cards.
         measuring: seconds to keep for measuring each student before the deadline.
+        earlier: students, by rank and fingerprint, that an earlier attempt has finished and written.
     """
     done = Concluded()
     epochs = min(1.0, finish.options.final_epochs) if interrupted else finish.options.final_epochs
@@ -168,13 +170,18 @@ def conclude(
     if interrupted:
         done.notes.append(f"The search was interrupted: {len(planned)} student was distilled, for {epochs:g} epoch.")
     deadline = None if finish.deadline is None else finish.deadline - measuring
+    kept: list[dict[str, Any]] = []
     for rank, choice in enumerate(planned, start=1):
         if rank > 1 and deadline is not None and time.monotonic() >= deadline:
             done.notes.append(f"The time limit was reached: {rank - 1} of {len(planned)} students were distilled.")
             break
         one = _One(rank, choice, space_of[choice.evaluation.fingerprint], finish, epochs, deadline, teacher)
+        known = (earlier or {}).get((rank, choice.evaluation.fingerprint))
         try:
-            student, fitted = one.finished(out, display, budget)
+            student, fitted = known or one.finished(out, display, budget)
+            if epochs == finish.options.final_epochs and not fitted.reason.startswith(INTERRUPTED):
+                kept.append({"student": student.to_json(), "fitted": asdict(fitted)})
+                write_json(out / "finished.json", {"students": kept})
         except KeyboardInterrupt:
             done.notes.append(f"The long distillation was interrupted at student {rank} of {len(planned)}.")
             done.interrupted = True

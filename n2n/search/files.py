@@ -22,6 +22,8 @@ OWN_NAMES = (
     "environment.json",
     "evaluations.sqlite",
     "evaluations.sqlite-journal",
+    "judged.sqlite",
+    "finished.json",
     "result.json",
     "learning_curve.csv",
     "front.csv",

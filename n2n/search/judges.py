@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -51,21 +51,23 @@ def make_rung(rung: Rung, space: SearchSpace, finish: Finish) -> Distillation | 
 
 
 @contextmanager
-def judging(space: SearchSpace, finish: Finish, rank: Rank, memory: Memory | None, climbs: Climbs) -> Iterator[Cached]:
+def judging(
+    space: SearchSpace, finish: Finish, rank: Rank, memories: Sequence[Memory], climbs: Climbs
+) -> Iterator[Cached]:
     """The judge of a space's students; workers, where there are any, end with it.
 
     Args:
         rank: by what students climb the ladder, where it has more than one rung.
-        memory: judgements of earlier runs, asked first.
+        memories: files of judgements, the last of them asked first.
         climbs: what the students of earlier stages have shown on the rungs.
     """
     options = finish.options
     judges = {rung.name: make_rung(rung, space, finish) for rung in options.rungs}
 
     def kept(name: str, evaluate: Evaluate) -> Evaluate:
-        if memory is None:
-            return evaluate
-        return remembered(evaluate, memory, recipe=judges[name].recipe_key, seed=options.seed)
+        for memory in memories:
+            evaluate = remembered(evaluate, memory, recipe=judges[name].recipe_key, seed=options.seed)
+        return evaluate
 
     def climbed(rungs: Mapping[str, Evaluate], *, one_by_one: bool) -> Cached:
         if len(rungs) == 1:

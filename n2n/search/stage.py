@@ -49,20 +49,21 @@ class Judge:
     """
 
     evaluate: Evaluate
+    clock: Callable[[], float] = time.perf_counter
     seconds: float = 0.0
     seen: set[str] = field(default_factory=set)
     pending: list[tuple[Evaluation, bool]] = field(default_factory=list)
 
     def __call__(self, students: Sequence[Architecture]) -> list[Evaluation]:
         """Judges a batch."""
-        begun = time.perf_counter()
+        begun = self.clock()
         try:
             judged = self.evaluate(students)
         except KeyboardInterrupt:
             self._keep(self.evaluate.known(students) if isinstance(self.evaluate, Keeping) else [])
             raise
         finally:
-            self.seconds += time.perf_counter() - begun
+            self.seconds += self.clock() - begun
         self._keep(judged)
         return judged
 
@@ -107,6 +108,8 @@ def run_stage(
     curve: Path,
     display: Display,
     reserve: Callable[[float], float] = lambda mean_seconds: 0.0,
+    clock: Callable[[], float] = time.perf_counter,
+    check: Callable[[Sequence[Record]], None] = lambda batch: None,
 ) -> StageResult:
     """Rolls out, remembers, learns, until a limit is reached or the user interrupts.
 
@@ -114,13 +117,15 @@ def run_stage(
         rollouts: students per batch; the last batch is smaller where the budget of evaluations ends within it.
         curve: a CSV file that gets one row for each batch.
         reserve: from the mean seconds of one judgement to the seconds to keep for what follows the stage.
+        clock: tells the seconds that count.
+        check: looks at every batch before it is stored.
 
     Raises:
         SearchError: every student of the first batch failed for the same reason; what was judged is stored.
         WriteError: the file system refused.
     """
-    judge, meter = Judge(evaluate), Meter(limits)
-    book = _Book(name, judge, reward, meter, store, curve)
+    judge, meter = Judge(evaluate, clock), Meter(limits, clock)
+    book = _Book(name, judge, reward, meter, store, curve, check)
     updates = 0
     display.begin(name, limits.evaluations)
     stopped = ""
@@ -165,6 +170,7 @@ class _Book:
     meter: Meter
     store: Store
     curve: Path
+    check_batch: Callable[[Sequence[Record]], None]
     records: list[Record] = field(default_factory=list)
     batch: list[Record] = field(default_factory=list)
 
@@ -174,6 +180,7 @@ class _Book:
         if not pending:
             return
         self.batch = [Record(self.name, iteration, self.reward(one, iteration), known, one) for one, known in pending]
+        self.check_batch(self.batch)
         self.store.add(self.batch)
         self.judge.pending = []
         self.records += self.batch

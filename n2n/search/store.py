@@ -118,6 +118,14 @@ class Store:
                 f"cannot write {self.path}: {error}. Earlier batches are safe; free some space."
             ) from error
 
+    def clear(self) -> None:
+        """Forgets everything; a resumed run enters it again."""
+        try:
+            with self._connection:
+                self._connection.execute("DELETE FROM evaluations")
+        except sqlite3.OperationalError as error:
+            raise WriteError(f"cannot write {self.path}: {error}. Check the folder and its permissions.") from error
+
     def records(self) -> list[Record]:
         """Everything so far, in the order in which it was added."""
         rows = self._connection.execute(f"SELECT {', '.join(COLUMNS)} FROM evaluations ORDER BY id")

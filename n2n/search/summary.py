@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from n2n.data.base import Data
 from n2n.evaluate.base import Evaluation
 from n2n.reward import Budget
-from n2n.search.budgets import unused_note
+from n2n.search.budgets import TEACHER, unused_note
 from n2n.search.conclude import Finish, StudentResult
 from n2n.search.finish import Choice, Figures
 from n2n.search.two_stage import Found
@@ -21,9 +21,12 @@ from n2n.search.two_stage import Found
 FORMAT = 1
 
 
-def config_json(finish: Finish, policies: Collection[str]) -> dict[str, Any]:
-    """The resolved configuration; `policies` are the stages that start from a learned policy."""
-    name = finish.teacher_name
+def config_json(finish: Finish, policies: Collection[str], command: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The resolved configuration.
+
+    `policies` are the stages that start from a learned policy; `command` is what was asked for on the command line.
+    """
+    name, latency = finish.teacher_name, finish.timings.known.get(TEACHER)
     return {
         **finish.options.to_json(),
         "teacher": None if name is None else {"name": name.name, "kwargs": dict(name.kwargs)},
@@ -31,6 +34,8 @@ def config_json(finish: Finish, policies: Collection[str]) -> dict[str, Any]:
         "data": finish.data.name,
         "data_fingerprint": finish.data.fingerprint,
         "policies": sorted(policies),
+        "teacher_latency": None if latency is None else asdict(latency),
+        "command": None if command is None else dict(command),
     }
 
 

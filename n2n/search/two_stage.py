@@ -7,7 +7,7 @@ shrinkage space still takes its weights from it. Reports, policies on disk and t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -96,6 +96,8 @@ def two_stage(
     display: Display,
     finish_seconds: Callable[[float], float] = lambda mean_seconds: 0.0,
     spent: float = 0.0,
+    clock: Callable[[], float] = time.perf_counter,
+    check: Callable[[Sequence[Record]], None] = lambda batch: None,
 ) -> Found:
     """Runs the stages and leaves `evaluations.sqlite` and `learning_curve.csv` in `out`.
 
@@ -104,11 +106,13 @@ def two_stage(
         make_agent: the agent of a stage ("removal", "shrinkage") in its space.
         finish_seconds: from the mean seconds of one judgement to what the rest of the run will take after the loop.
         spent: seconds of the time limit that were gone before the loop.
+        clock: tells the seconds that count; that of a resumed run counts what it does not have to judge again.
+        check: looks at every batch before it is stored.
 
     Raises:
         SearchError: all the first students of a stage failed for the same reason.
     """
-    begun = time.perf_counter()
+    begun = clock()
     done: list[StageResult] = []
     opened: dict[str, SearchSpace] = {}
     plan = options.stages
@@ -129,11 +133,13 @@ def two_stage(
                         rewards.of(name, plan),
                         make_agent(name, space),
                         rollouts=options.rollouts,
-                        limits=_share(options, done, stages_left, spent + time.perf_counter() - begun),
+                        limits=_share(options, done, stages_left, spent + clock() - begun),
                         store=store,
                         curve=out / "learning_curve.csv",
                         display=display,
                         reserve=_reserve(options, stages_left, finish_seconds),
+                        clock=clock,
+                        check=check,
                     )
                     done.append(stage)
                 interrupted = stage.stopped == "interrupted"
@@ -144,7 +150,7 @@ def two_stage(
             if interrupted:
                 break
     stopped = "interrupted" if interrupted else done[-1].stopped if done else "no decision"
-    return Found(tuple(done), opened, time.perf_counter() - begun, stopped)
+    return Found(tuple(done), opened, clock() - begun, stopped)
 
 
 def _share(options: SearchOptions, done: list[StageResult], stages_left: int, elapsed: float) -> Limits:

@@ -147,7 +147,7 @@ def run_loop(name: str, agent: str, seed: int, *, data_dir: str, teachers: Path,
     options = SearchOptions(agent=agent, seed=seed, **bench.arguments)
     job = Job.prepare(network, example_inputs(data), data, options, None, policies={}, deadline=None)
     claim_folder(out, force=True)
-    found = job.loop(out, display(True), job.distilling)
+    found = job.loop(out, display(True))
     teacher = job.finish.teacher
     reward = make_reward(teacher_accuracy=teacher.accuracy, teacher_parameters=teacher.parameters)
     judged = [one.evaluation for one in first_judgements(found.records)]

@@ -1,0 +1,119 @@
+"""Going on with a run that was cut off.
+
+The run is played again from its seed, and every judgement that it stored is taken from its own file instead of being
+made: the agent meets the same rewards, learns the same, and goes on exactly as it would have. So whatever is committed
+with a judgement is the whole state of the search, and no separate checkpoint can disagree with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from n2n.distill.fit import FitResult
+from n2n.distill.probe import Probed
+from n2n.networks import Latency
+from n2n.search.conclude import StudentResult
+from n2n.search.errors import ArtefactError, SearchError
+from n2n.search.files import read_json
+from n2n.search.finish import Figures
+from n2n.search.store import FILE, Record, read_records
+
+JOURNAL = "judged.sqlite"
+"""The run's own judgements by rung, seed and student, each on disk as soon as it is made."""
+CONFIG, ENVIRONMENT, RESULT, FINISHED = "config.json", "environment.json", "result.json", "finished.json"
+FREE = frozenset({"workers", "seconds", "cache", "threads", "command", "teacher_latency"})
+"""Keys of the configuration that may differ between a run and its resumption: they do not change what is found."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What the run left before it was cut off."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    records: tuple[Record, ...]
+
+    @classmethod
+    def read(cls, folder: Path) -> Earlier:
+        """Reads a run folder.
+
+        Raises:
+            ArtefactError: it is not one, is damaged, or the run came to its end.
+        """
+        if not (folder / CONFIG).is_file():
+            raise ArtefactError(f"{folder} has no {CONFIG}: there is no run to go on with; start one without resume")
+        if (folder / RESULT).is_file():
+            stopped = read_json(folder / RESULT, ("stopped",))["stopped"]
+            if stopped != "interrupted":
+                raise ArtefactError(f"the run in {folder} came to its end (by: {stopped}); there is nothing to resume")
+        records = tuple(read_records(folder)) if (folder / FILE).is_file() else ()
+        environment = read_json(folder / ENVIRONMENT) if (folder / ENVIRONMENT).is_file() else {}
+        return cls(folder, read_json(folder / CONFIG), environment, records)
+
+    def probed(self, device: str) -> Probed | None:
+        """What the run measured to be fastest; it is not measured again, for other settings round otherwise."""
+        found = self.environment.get("probe")
+        return None if not found else Probed.from_json(found, device)
+
+    @property
+    def threads(self) -> int | None:
+        """The threads that the run was computed with."""
+        found = self.environment.get("threads")
+        return found if isinstance(found, int) else None
+
+    @property
+    def teacher_latency(self) -> Latency | None:
+        """The teacher's latency as the run measured it: shares of it are budgets."""
+        found = self.config.get("teacher_latency")
+        return None if not found else Latency(**found)
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Refuses to go on with another configuration, teacher or data.
+
+        Raises:
+            ArtefactError: a key differs; its name and both values are told.
+        """
+        for name, value in config.items():
+            known = self.config.get(name)
+            if name not in FREE and known != value:
+                raise ArtefactError(
+                    f"the run in {self.folder} was made with {name}={known!r}, not {value!r}; resume it with the same,"
+                    " or start another"
+                )
+
+    def check_batch(self, batch: Sequence[Record]) -> None:
+        """Refuses to go on another way than the run did.
+
+        Raises:
+            SearchError: a batch that the run had stored whole holds other students now.
+        """
+        for one in batch[:1]:
+            stored = [r for r in self.records if (r.stage, r.iteration) == (one.stage, one.iteration)]
+            before, now = ([r.evaluation.fingerprint for r in records] for records in (stored, batch))
+            if len(before) == len(now) and before != now:
+                raise SearchError(
+                    f"the resumed search goes another way than the run in {self.folder} in batch {one.iteration} of"
+                    f" {one.stage}: was the code, a package or the number of threads changed? Nothing that is stored is"
+                    " lost; start another run"
+                )
+
+    def finished(self) -> dict[tuple[int, str], tuple[StudentResult, FitResult]]:
+        """The students that were distilled at length and written, by rank and fingerprint."""
+        path = self.folder / FINISHED
+        if not path.is_file():
+            return {}
+        found = {}
+        for value in read_json(path, ("students",))["students"]:
+            student = _student(value["student"])
+            if (self.folder / student.folder).is_dir():
+                found[student.rank, student.fingerprint] = (student, FitResult(**value["fitted"]))
+        return found
+
+
+def _student(value: Mapping[str, Any]) -> StudentResult:
+    made = StudentResult(**{**value, "figures": Figures(**value["figures"])})
+    return replace(made, violations=tuple(made.violations))
