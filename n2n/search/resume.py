@@ -89,11 +89,11 @@ class Earlier:
         """Refuses to go on another way than the run did.
 
         Raises:
-            SearchError: a batch that the run had stored whole holds other students now.
+            SearchError: a batch that the run had stored whole holds other students or rewards now.
         """
         for one in batch[:1]:
             stored = [r for r in self.records if (r.stage, r.iteration) == (one.stage, one.iteration)]
-            before, now = ([r.evaluation.fingerprint for r in records] for records in (stored, batch))
+            before, now = ([(r.evaluation.fingerprint, r.reward) for r in records] for records in (stored, batch))
             if len(before) == len(now) and before != now:
                 raise SearchError(
                     f"the resumed search goes another way than the run in {self.folder} in batch {one.iteration} of"

@@ -217,6 +217,10 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "n2n.cli.main", *arguments]
 
 
+def started(*arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ladder", [[], ["--rung", "refit:0", "--rung", "inherited:20"]])
 def test_kill_minus_nine_at_any_moment(tmp_path: Path, ladder: list[str]) -> None:
@@ -229,9 +233,7 @@ def test_kill_minus_nine_at_any_moment(tmp_path: Path, ladder: list[str]) -> Non
     asked += ["--teacher", str(tmp_path / "t")]
     run(command(*asked, "--out", str(tmp_path / "whole")))
     killed = tmp_path / "killed"
-    process = subprocess.Popen(
-        command(*asked, "--out", str(killed)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = started(*asked, "--out", str(killed))
     deadline = time.monotonic() + 120
     while not (killed / "judged.sqlite").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -240,6 +242,6 @@ def test_kill_minus_nine_at_any_moment(tmp_path: Path, ladder: list[str]) -> Non
         time.sleep(draw.uniform(0.0, 8.0))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        process = subprocess.Popen(command("search", "--resume", str(killed)), **quiet)
+        process = started("search", "--resume", str(killed))
     assert process.wait(timeout=300) in (0, 2)  # 2: it had come to its end before the last kill
     assert left(killed) == left(tmp_path / "whole")
