@@ -286,7 +286,7 @@ def _conclude(work: _Work, members: int) -> Calibration:
     notes = [*in_words(lines, noise), *work.remarks(judgements)]
     if judged < members:
         notes.append(f"{judged} of {members} students were judged so far; the same command goes on from here")
-    found = Calibration(work.folder, judged, work.truth, lines, noise, recommended(lines), tuple(notes))
+    found = Calibration(work.folder, judged, work.truth, lines, noise, recommended(lines, work.truth), tuple(notes))
     write_csv(work.folder / RANKING, CSV_COLUMNS, csv_rows(lines))
     plot_fidelity(work.folder / PLOT, lines, noise)
     write_text(work.folder / LADDER, ladder_toml(found.ladder, found.truth, judged))
