@@ -140,6 +140,9 @@ def calibrate(
     for recipe in [rung.recipe for rung in options.rungs if rung.recipe is not None]:
         check_objective(recipe.objective, teacher)
     finish = Finish(teacher, data, example, options, Timings(example[:1]))
+    folder = Path(out)
+    settings = _settings(finish, {"students": students, "truth": truth, "seeds": seeds})
+    _check_folder(folder, settings)
     reading = read(teacher.network, example.to(device))
     space = LayerRemoval(reading, granularity=granularity, kept=frozenset(), may_be_empty=True,
                          gradients=gradients(teacher, data.training, options))  # fmt: skip
@@ -149,41 +152,44 @@ def calibrate(
             f"students={students}: {teacher.name} has students for {len(members)} of these places only, expected"
             f" {FEWEST} or more; ask for more students, so that places lie closer"
         )
-    folder = Path(out)
-    _settle(folder, finish, {"students": students, "truth": truth, "seeds": seeds})
+    if not (folder / SETTINGS).exists():
+        claim_folder(folder, force=False)
+        write_json(folder / SETTINGS, {"settings": settings, "environment": environment(seed, device)})
     work = _Work(folder, finish, space, members, compared, truth, seeds)
     with Logged(display(progress), folder / "run.log") as shown:
         work.run(shown, None if seconds is None else begun + seconds)
     return _conclude(work)
 
 
-def _settle(folder: Path, finish: Finish, asked: Mapping[str, Any]) -> None:
-    """Opens the folder: a new one, or one of the same calibration.
+def _settings(finish: Finish, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What all judgements of a folder have in common; the rungs may become more."""
+    names = ("seed", "granularity", "objective", "importance", "precision")
+    return {
+        "teacher": finish.teacher.fingerprint,
+        "data": finish.data.training.fingerprint,
+        **asked,
+        **{name: getattr(finish.options, name) for name in names},
+    }
+
+
+def _check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Refuses what is neither free nor the folder of the same calibration.
 
     Raises:
         ArtefactError: it holds one of another teacher, data or settings, or something else.
     """
-    options = finish.options
-    settings = {
-        "teacher": finish.teacher.fingerprint,
-        "data": finish.data.training.fingerprint,
-        **asked,
-        **{name: getattr(options, name) for name in ("seed", "granularity", "objective", "importance", "precision")},
-    }
     path = folder / SETTINGS
-    if path.exists():
-        known = read_json(path, ("settings",))["settings"]
-        for name, value in settings.items():
-            if known.get(name) != value:
-                raise ArtefactError(
-                    f"{folder} holds a calibration with another {name}: {known.get(name)}, now {value}; use another"
-                    " folder, or ask for the same"
-                )
+    if not path.exists():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ArtefactError(f"{folder} is not empty and holds no calibration; use another folder")
         return
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ArtefactError(f"{folder} is not empty and holds no calibration; use another folder")
-    claim_folder(folder, force=False)
-    write_json(path, {"settings": settings, "environment": environment(options.seed, options.device)})
+    known = read_json(path, ("settings",))["settings"]
+    for name, value in settings.items():
+        if known.get(name) != value:
+            raise ArtefactError(
+                f"{folder} holds a calibration with another {name}: {known.get(name)}, now {value}; use another"
+                " folder, or ask for the same"
+            )
 
 
 def _widths(space: LayerRemoval, start: Architecture) -> SearchSpace:
