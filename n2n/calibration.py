@@ -14,10 +14,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from n2n.data import Data
 from n2n.data import example_inputs as examples_of
+from n2n.distill.fit import check_objective
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluate
 from n2n.evaluate.distillation import Distillation
-from n2n.evaluate.fidelity import FEWEST, Fidelity, ceiling, fidelities, in_words, recommended, truth_of
+from n2n.evaluate.fidelity import FEWEST, Fidelity, PanelError, ceiling, fidelities, in_words, recommended, truth_of
 from n2n.evaluate.judgements import Judgement, append_judgement, keys, read_judgements
 from n2n.evaluate.ranking import Ranking
 from n2n.evaluate.rungs import parse_rung
@@ -26,8 +27,8 @@ from n2n.report.fidelity import CSV_COLUMNS, csv_rows, ladder_toml, markdown_tab
 from n2n.search.checks import check_network, warn_of_chance
 from n2n.search.conclude import Finish
 from n2n.search.environment import environment
-from n2n.search.errors import ArtefactError, SearchError
-from n2n.search.files import read_json, write_csv, write_json, write_text
+from n2n.search.errors import ArtefactError, SearchError, WriteError
+from n2n.search.files import claim_folder, read_json, write_csv, write_json, write_text
 from n2n.search.judges import make_rung
 from n2n.search.options import Granularity, SearchOptions
 from n2n.search.progress import Display, Logged, display
@@ -116,60 +117,79 @@ def calibrate(
         seed, granularity, objective, importance, device, precision: as in `n2n.search`.
 
     Raises:
-        SearchError: a rung that cannot be read or run on this network, or a panel below the fewest that an interval
-            needs.
-        ArtefactError: the folder holds a calibration of another teacher, data or settings; both are named.
-        PanelError: the time was too short for the fewest students.
+        SearchError: a rung that cannot be read, a panel below the fewest that an interval needs, or a value out of its
+            range.
+        StageError: the objective of a rung looks at feature maps, and the network has none.
+        ArtefactError: the folder holds a calibration of another teacher, data or settings (both are named), something
+            else, or damaged files.
+        PanelError: the network has too few different students, or the time was too short for the fewest.
+        WriteError: the file system refused.
     """
     begun = time.monotonic()
-    options = SearchOptions(ladder=(*dict.fromkeys([*rungs, truth]),), seed=seed, granularity=granularity,
+    compared = tuple(one for one in dict.fromkeys(rungs) if one != truth)
+    options = SearchOptions(ladder=(*compared, truth), seconds=seconds, seed=seed, granularity=granularity,
                             objective=objective, importance=importance, device=device, precision=precision)  # fmt: skip
     if students < FEWEST:
         raise SearchError(f"students={students}: a panel needs {FEWEST} students or more for an interval")
+    if seeds < 1:
+        raise SearchError(f"seeds={seeds} of the long distillation must be at least 1")
     example = examples_of(data) if example_inputs is None else example_inputs
     check_network(network, example, data.training)
     teacher = Teacher(network, data.training, name=type(network).__name__, device=device, precision=precision)
     warn_of_chance(teacher)
+    for recipe in [rung.recipe for rung in options.rungs if rung.recipe is not None]:
+        check_objective(recipe.objective, teacher)
     finish = Finish(teacher, data, example, options, Timings(example[:1]))
     folder = Path(out)
-    _settle(folder, finish, {"students": students, "truth": truth, "seeds": seeds})
+    settings = _settings(finish, {"students": students, "truth": truth, "seeds": seeds})
+    _check_folder(folder, settings)
     reading = read(teacher.network, example.to(device))
     space = LayerRemoval(reading, granularity=granularity, kept=frozenset(), may_be_empty=True,
                          gradients=gradients(teacher, data.training, options))  # fmt: skip
     members = _in_turn(panel(space, partial(_widths, space), size=students, seed=seed))
-    work = _Work(folder, finish, space, tuple(rungs), truth, seeds)
+    if len(members) < FEWEST:
+        raise PanelError(
+            f"students={students}: {teacher.name} has students for {len(members)} of these places only, expected"
+            f" {FEWEST} or more; ask for more students, so that places lie closer"
+        )
+    if not (folder / SETTINGS).exists():
+        claim_folder(folder, force=False)
+        write_json(folder / SETTINGS, {"settings": settings, "environment": environment(seed, device)})
+    work = _Work(folder, finish, space, members, compared, truth, seeds)
     with Logged(display(progress), folder / "run.log") as shown:
-        work.run(members, shown, None if seconds is None else begun + seconds)
-    return _conclude(work, len(members))
+        work.run(shown, None if seconds is None else begun + seconds)
+    return _conclude(work)
 
 
-def _settle(folder: Path, finish: Finish, asked: Mapping[str, Any]) -> None:
-    """Opens the folder: a new one, or one of the same calibration.
+def _settings(finish: Finish, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What all judgements of a folder have in common; the rungs may become more."""
+    names = ("seed", "granularity", "objective", "importance", "precision")
+    return {
+        "teacher": finish.teacher.fingerprint,
+        "data": finish.data.training.fingerprint,
+        **asked,
+        **{name: getattr(finish.options, name) for name in names},
+    }
+
+
+def _check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Refuses what is neither free nor the folder of the same calibration.
 
     Raises:
         ArtefactError: it holds one of another teacher, data or settings, or something else.
     """
-    options = finish.options
-    settings = {
-        "teacher": finish.teacher.fingerprint,
-        "data": finish.data.training.fingerprint,
-        **asked,
-        **{name: getattr(options, name) for name in ("seed", "granularity", "objective", "importance", "precision")},
-    }
     path = folder / SETTINGS
-    if path.exists():
-        known = read_json(path, ("settings",))["settings"]
-        for name, value in settings.items():
-            if known.get(name) != value:
-                raise ArtefactError(
-                    f"{folder} holds a calibration with another {name}: {known.get(name)}, now {value}; use another"
-                    " folder, or ask for the same"
-                )
+    if not path.exists():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ArtefactError(f"{folder} is not empty and holds no calibration; use another folder")
         return
-    if folder.exists() and any(folder.iterdir()):
-        raise ArtefactError(f"{folder} is not empty and holds no calibration; use another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"settings": settings, "environment": environment(options.seed, options.device)})
+    known = read_json(path, ("settings",))["settings"]
+    for name, value in settings.items():
+        if known.get(name) != value:
+            raise ArtefactError(
+                f"{folder} holds a calibration with another {name}: {known.get(name)}, now {value}; use another"
+                " folder, or ask for the same"
+            )
 
 
 def _widths(space: LayerRemoval, start: Architecture) -> SearchSpace:
@@ -182,66 +202,79 @@ def _in_turn(members: Sequence[Member]) -> tuple[Member, ...]:
     return tuple(member for start in range(3) for member in members[start::3])
 
 
-@dataclass
+Wanted = list[tuple[str, int]]
+"""Rungs with seeds."""
+
+
+@dataclass(frozen=True)
 class _Work:
     """The judgements that are wanted, and those that are there."""
 
     folder: Path
     finish: Finish
     space: LayerRemoval
+    members: tuple[Member, ...]
     rungs: tuple[str, ...]
     truth: str
     seeds: int
-    stopped: bool = False
 
     @property
     def path(self) -> Path:
         """The file of judgements."""
         return self.folder / JUDGEMENTS
 
-    def remarks(self, judgements: Sequence[Judgement]) -> list[str]:
-        """What rungs do instead of what their names say on this network, and which failed."""
-        norms = any(isinstance(one, _BatchNorm) for one in self.finish.teacher.network.modules())
-        said = []
-        for rung in (*self.rungs, self.truth):
-            start = parse_rung(rung).start
-            if start == "inherited" and not norms:
-                said.append(
-                    f"{rung}: the network has no batch norm to re-estimate, so inherited weights start as they are"
-                )
-            own = [one for one in judgements if one.rung == rung]
-            failed = [one for one in own if not one.ok]
-            if failed:
-                said.append(
-                    f"{rung}: {len(failed)} of {len(own)} students could not be judged, e.g. {failed[0].reason}"
-                )
-        return said
+    def made(self) -> list[Judgement]:
+        """The judgements of these rungs that are in the file.
 
-    def run(self, members: Sequence[Member], shown: Display, deadline: float | None) -> None:
-        """Makes the judgements that are missing, until the deadline or an interrupt."""
-        plan = [(one, [(self.truth, 0), *((rung, 0) for rung in self.rungs)]) for one in members]
-        plan += [(one, [(self.truth, more)]) for more in range(1, self.seeds) for one in members]
-        known = keys(read_judgements(self.path))
-        left = [(one, [w for w in wanted if (*w, one.architecture.fingerprint) not in known]) for one, wanted in plan]
-        left = [(one, wanted) for one, wanted in left if wanted]
+        Raises:
+            ArtefactError: the file is damaged.
+        """
+        try:
+            found = read_judgements(self.path)
+        except ValueError as error:
+            raise ArtefactError(str(error)) from error
+        return [one for one in found if one.rung in {*self.rungs, self.truth}]
+
+    def missing(self, made: Sequence[Judgement]) -> list[tuple[Member, Wanted]]:
+        """What is left to judge, in order; students of whom nothing is left are left out."""
+        known = keys(made)
+        first: Wanted = [(self.truth, 0), *((rung, 0) for rung in self.rungs)]
+        plan = [first, *([(self.truth, seed)] for seed in range(1, self.seeds))]
+        each = [
+            (member, [one for one in wanted if (*one, member.architecture.fingerprint) not in known])
+            for wanted in plan
+            for member in self.members
+        ]
+        return [(member, wanted) for member, wanted in each if wanted]
+
+    def run(self, shown: Display, deadline: float | None) -> None:
+        """Makes the judgements that are missing, until the deadline or an interrupt.
+
+        Raises:
+            WriteError: the file system refused.
+        """
+        left = self.missing(self.made())
         judges = _Judges(self.finish, self.space)
         shown.begin("calibration", len(left))
         try:
             for done, (member, wanted) in enumerate(left):
-                expected = judges.expected(wanted, member)
-                if deadline is not None and time.monotonic() + expected > deadline:
+                if deadline is not None and time.monotonic() + judges.expected(wanted) > deadline:
                     shown.note(f"stopped by the time limit after {done} of {len(left)} students")
-                    self.stopped = True
                     return
                 for rung, seed in wanted:
                     one = judges.judge(rung, seed, member)
-                    append_judgement(self.path, one)
+                    self._keep(one)
                     if not one.ok:
                         shown.note(f"{rung}: student {one.fingerprint} {one.status}: {one.reason}")
                 shown.update(done + 1, f"{member.cost.parameters:,} parameters")
         except KeyboardInterrupt:
             shown.note("interrupted; the same command goes on from here")
-            self.stopped = True
+
+    def _keep(self, one: Judgement) -> None:
+        try:
+            append_judgement(self.path, one)
+        except OSError as error:
+            raise WriteError(f"cannot write {self.path}: {error.strerror or error}; earlier rows are safe") from error
 
 
 class _Judges:
@@ -259,6 +292,7 @@ class _Judges:
             own = replace(self._finish, options=replace(options, seed=options.seed + seed))
             judge = make_rung(parse_rung(rung, objective=options.objective), self._space, own)
             if isinstance(judge, Distillation):
+                judge = replace(judge, timings=None)  # the seconds are those of judging, without a latency
                 judge.prepare()
             self._opened[rung, seed] = judge
         (found,) = self._opened[rung, seed]([member.architecture])
@@ -266,29 +300,45 @@ class _Judges:
         share = member.cost.parameters / self._finish.teacher.parameters
         return Judgement.of(rung, seed, found, share=share, removed=member.removed)
 
-    def expected(self, wanted: Sequence[tuple[str, int]], member: Member) -> float:
+    def expected(self, wanted: Wanted) -> float:
         """Seconds that a student's judgements will take: the longest of each rung so far, 0 where there is none."""
         return sum(max(self._rates.get(rung, [0.0])) for rung, _ in wanted)
 
 
-def _conclude(work: _Work, members: int) -> Calibration:
+def _conclude(work: _Work) -> Calibration:
     """Reads the judgements, and writes what follows from them.
 
     Raises:
         PanelError: too few students for an interval.
     """
-    judgements = read_judgements(work.path)
-    asked = {*work.rungs, work.truth}
-    judgements = [one for one in judgements if one.rung in asked]
+    judgements = work.made()
     lines = fidelities(judgements, work.truth)
     noise = ceiling(judgements, work.truth)
     judged = len(truth_of(judgements, work.truth))
-    notes = [*in_words(lines, noise), *work.remarks(judgements)]
-    if judged < members:
-        notes.append(f"{judged} of {members} students were judged so far; the same command goes on from here")
-    found = Calibration(work.folder, judged, work.truth, lines, noise, recommended(lines), tuple(notes))
+    notes = (*in_words(lines, noise), *_remarks(work, judgements))
+    found = Calibration(work.folder, judged, work.truth, lines, noise, recommended(lines, work.truth), notes)
     write_csv(work.folder / RANKING, CSV_COLUMNS, csv_rows(lines))
     plot_fidelity(work.folder / PLOT, lines, noise)
     write_text(work.folder / LADDER, ladder_toml(found.ladder, found.truth, judged))
     write_text(work.folder / REPORT, "\n\n".join(["# Calibration", markdown_table(lines), *notes]) + "\n")
     return found
+
+
+def _remarks(work: _Work, judgements: Sequence[Judgement]) -> list[str]:
+    """What rungs do instead of what their names say on this network, which failed, and what is left to judge."""
+    rungs, said = (*work.rungs, work.truth), []
+    inherited = [rung for rung in rungs if parse_rung(rung).start == "inherited"]
+    if inherited and not any(isinstance(one, _BatchNorm) for one in work.finish.teacher.network.modules()):
+        said.append(
+            f"{', '.join(inherited)}: the network has no batch norm to re-estimate, so inherited weights start as they"
+            " are"
+        )
+    for rung in rungs:
+        own = [one for one in judgements if one.rung == rung]
+        failed = [one for one in own if not one.ok]
+        if failed:
+            said.append(f"{rung}: {len(failed)} of {len(own)} judgements failed, e.g. {failed[0].reason}")
+    left = sum(len(wanted) for _, wanted in work.missing(judgements))
+    if left:
+        said.append(f"{left} judgements are left to make; the same command goes on from here")
+    return said

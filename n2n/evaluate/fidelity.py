@@ -83,7 +83,9 @@ def fidelities(judgements: Sequence[Judgement], truth: str, *, fewest: int = FEW
         seconds = _seconds(judgements, rung)
         for measure, take in MEASURES.items():
             own = {one.fingerprint: take(one) for one in judgements if one.rung == rung and one.ok and one.seed == 0}
-            values = {key: value for key, value in own.items() if value is not None and key in mean}
+            values = {
+                key: value for key, value in own.items() if value is not None and np.isfinite(value) and key in mean
+            }
             if len(values) >= fewest:
                 lines.append(_line(rung, measure, values, mean, sizes, seconds, whole))
     return tuple(lines)
@@ -136,11 +138,12 @@ def best_measures(lines: Sequence[Fidelity]) -> tuple[Fidelity, ...]:
     return tuple(sorted(found.values(), key=lambda one: one.seconds))
 
 
-def recommended(lines: Sequence[Fidelity]) -> tuple[str, ...]:
+def recommended(lines: Sequence[Fidelity], truth: str) -> tuple[str, ...]:
     """The rungs to judge by, cheapest first: each ranks better than the ones before it by `WORTH` at least.
 
     A rung below the parameter count is passed over; where all are, the most faithful one stands alone. The last rung
-    gives accuracies: behind a score stands the most faithful rung that has them.
+    gives accuracies: behind a score stands the most faithful rung that has them, without what costs more than it does.
+    Where none has, the long distillation `truth` itself is the last.
     """
     rungs = best_measures(lines)
     floor = next((one.ranking.tau for one in lines if one.rung == SIZE), -1.0)
@@ -148,10 +151,13 @@ def recommended(lines: Sequence[Fidelity]) -> tuple[str, ...]:
     for one in rungs:
         if one.ranking.tau > floor and (not chosen or one.ranking.tau >= chosen[-1].ranking.tau + WORTH):
             chosen.append(one)
-    if not chosen or chosen[-1].measure == "score":
-        able = [one for one in rungs if one.measure != "score"]
-        chosen += [max(able, key=lambda one: one.ranking.tau)] if able else []
-    return tuple(one.rung for one in chosen)
+    if chosen and chosen[-1].measure != "score":
+        return tuple(one.rung for one in chosen)
+    able = [one for one in rungs if one.measure != "score"]
+    if not able:
+        return (*(one.rung for one in chosen), truth)
+    last = max(able, key=lambda one: one.ranking.tau)
+    return (*(one.rung for one in chosen if one.seconds < last.seconds and one is not last), last.rung)
 
 
 def in_words(lines: Sequence[Fidelity], noise: Ranking | None) -> tuple[str, ...]:

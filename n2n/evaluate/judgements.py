@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+import io
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -62,60 +63,89 @@ _MAYBE = ("accuracy", "agreement", "loss", "score")
 
 
 def read_judgements(path: Path) -> list[Judgement]:
-    """The rows of a file, without further columns; none where there is no file. A last row that was cut off is dropped.
+    """The rows of a file, without further columns; none where there is no file.
+
+    What stands behind the last line end is left out: the run was killed while it wrote it.
 
     Raises:
         ValueError: the file is not one of judgements, or a row is damaged; file and line are named.
     """
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        table = csv.DictReader(file)
-        missing = [name for name in ("rung", "seed", "fingerprint", "seconds") if name not in (table.fieldnames or ())]
-        if missing:
-            raise ValueError(f"{path} is not a file of judgements: the column {missing[0]} is missing")
-        rows = list(table)
+    content = path.read_bytes()
+    try:
+        text = content[: _whole(content)].decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a file of judgements ({error}); move it away") from error
+    if not text:
+        return []
+    table = csv.DictReader(io.StringIO(text, newline=""))
+    missing = [name for name in ("rung", "fingerprint", "status", *_NUMBERS) if name not in (table.fieldnames or ())]
+    if missing:
+        raise ValueError(f"{path} is not a file of judgements: the column {missing[0]} is missing; move it away")
     found = []
-    for number, row in enumerate(rows, start=2):
-        try:
+    try:
+        for row in table:
             found.append(_judgement(row))
-        except (TypeError, ValueError) as error:
-            if number == len(rows) + 1:
-                break  # the run was killed while it wrote this row
-            raise ValueError(
-                f"{path}, line {number} is damaged ({error}); delete the line, it is made again"
-            ) from error
+    except (csv.Error, ValueError) as error:
+        raise ValueError(
+            f"{path}, line {table.reader.line_num} is damaged ({error}); delete the line, it is made again"
+        ) from error
     return found
 
 
-def _judgement(row: Mapping[str, str | None]) -> Judgement:
+def _judgement(row: Mapping[str | None, Any]) -> Judgement:
+    if None in row or any(row.get(name, "") is None for name in _COLUMNS):
+        raise ValueError("it has not as many cells as there are columns")
     values: dict[str, Any] = {name: row.get(name) or "" for name in _COLUMNS}
     values |= {name: kind(values[name]) for name, kind in _NUMBERS.items()}
     values |= {name: float(values[name]) if values[name] else None for name in _MAYBE}
-    return Judgement(**values)
+    return Judgement(**{**values, "status": Status(values["status"]).value})
 
 
 def append_judgement(path: Path, one: Judgement, more: Mapping[str, object] | None = None) -> None:
-    """Adds a row, after the header where the file is new; `more` are further columns, the same in every call.
+    """Adds a row, after the header where the file is new.
 
-    A file that ends within a row, because its writer was killed, loses that row first.
+    A file that ends within a row, because its writer was killed, loses that row first. A row is one line: line ends
+    within a text become spaces.
+
+    Args:
+        more: further columns; those that the file has and `more` does not stay empty.
+
+    Raises:
+        ValueError: a further column that the file does not have.
     """
-    columns: Sequence[str] = (*_COLUMNS, *(more or {}))
-    fresh = not path.exists() or path.stat().st_size == 0
-    if not fresh:
-        _whole(path)
+    row = {name: _on_one_line(value) for name, value in {**asdict(one), **(more or {})}.items()}
+    known = _header(path)
+    unknown = [name for name in row if known and name not in known]
+    if unknown:
+        raise ValueError(f"{path} has no column {unknown[0]}, expected some of {', '.join(known)}; use another file")
     with path.open("a", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, columns, lineterminator="\n")
-        if fresh:
+        table = csv.DictWriter(file, known or tuple(row), lineterminator="\n")
+        if not known:
             table.writeheader()
-        table.writerow({**asdict(one), **(more or {})})
+        table.writerow(row)
 
 
-def _whole(path: Path) -> None:
-    """Cuts off a last row without its line end."""
+def _header(path: Path) -> tuple[str, ...]:
+    """The columns of a file, none where it is new; a last line without its end is cut off."""
+    if not path.exists():
+        return ()
     content = path.read_bytes()
-    if not content.endswith(b"\n"):
-        path.write_bytes(content[: content.rfind(b"\n") + 1])
+    whole = _whole(content)
+    if whole < len(content):
+        with path.open("rb+") as file:
+            file.truncate(whole)  # in place: whoever is killed now loses nothing more
+    return tuple(next(csv.reader([content[:whole].decode().partition("\n")[0]]), ()))
+
+
+def _whole(content: bytes) -> int:
+    """How many bytes of a file are whole lines."""
+    return content.rfind(b"\n") + 1
+
+
+def _on_one_line(value: object) -> object:
+    return " ".join(value.splitlines()) if isinstance(value, str) else value
 
 
 def keys(judgements: Iterable[Judgement]) -> set[tuple[str, int, str]]:

@@ -81,7 +81,9 @@ def plot_fidelity(path: Path, lines: Sequence[Fidelity], ceiling: Ranking | None
             axes.axhline(ceiling.tau, color="k", linestyle="--", label="two seeds of the long distillation")
         for number, one in enumerate(best_measures(lines), start=2):
             tau = one.ranking
-            axes.errorbar([max(one.seconds, 1e-3)], [tau.tau], [[tau.tau - tau.low], [tau.high - tau.tau]], fmt="o",
+            # The bootstrap may leave the estimate itself just outside; bars of a negative length are refused.
+            bars = [[max(0.0, tau.tau - tau.low)], [max(0.0, tau.high - tau.tau)]]
+            axes.errorbar([max(one.seconds, 1e-3)], [tau.tau], bars, fmt="o",
                           color=f"C{number % 10}", capsize=3, label=f"{one.rung}, {one.measure}")  # fmt: skip
         axes.set_xscale("log")
         axes.set_xlabel("seconds a student")

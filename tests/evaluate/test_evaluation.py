@@ -32,11 +32,31 @@ def record(**change):
         {"accuracy": float("nan")},
         {"status": Status.FAILED, "reason": "diverged"},
         {"status": Status.INVALID, "accuracy": None},
+        {"estimate": 1.01},
+        {"estimate": float("nan")},
+        {"accuracy": None, "score": float("inf")},
+        {"accuracy": None, "estimate": 0.5},
     ],
 )
 def test_contradictions_are_refused(change):
     with pytest.raises(ValueError, match="student ab"):
         record(**change)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected", "measured"),
+    [
+        ({}, 0.5, True),
+        ({"estimate": 0.5}, 0.5, True),  # on the last rung
+        ({"estimate": 0.75}, 0.75, False),  # predicted from an accuracy on a cheaper rung
+        ({"accuracy": None, "score": -3.0, "estimate": 0.25}, 0.25, False),  # and from a score
+        ({"accuracy": None, "score": -3.0}, None, False),
+        ({"accuracy": None, "status": Status.FAILED, "reason": "diverged"}, None, False),
+    ],
+)
+def test_what_rewards_are_made_of(change, expected, measured):
+    one = record(**change)
+    assert (one.expected, one.measured) == (expected, measured)
 
 
 def test_failures_have_a_reason_and_no_number():

@@ -97,3 +97,30 @@ def test_a_store_of_the_first_version_is_still_read(tmp_path: Path) -> None:
     with Store(tmp_path / "evaluations.sqlite") as store:
         store.add([Record("removal", 1, 0.5, False, FINE)])
         assert store.records()[1].evaluation == FINE
+
+
+LATER_COLUMNS = (
+    ("latency_iqr_ms REAL", 0.25), ("latency_device TEXT", "cpu (x)"), ("size_mb REAL", 0.5), ("agreement REAL", -0.5),
+    ("score REAL", 12.5), ("rung TEXT NOT NULL DEFAULT ''", "refit:0"), ("estimate REAL", 0.625),
+)  # fmt: skip
+"""What later versions added, one after the other, each with a value."""
+
+
+@pytest.mark.parametrize("added", range(len(LATER_COLUMNS) + 1))
+def test_the_store_of_every_earlier_version_opens(tmp_path: Path, added: int) -> None:
+    had = LATER_COLUMNS[:added]
+    columns = ", ".join((EARLIER_COLUMNS, *(kind for kind, _ in had)))
+    row = ("removal", 0, 0.5, 0, "f1", "{}", "ok", "", 0.75, 0.5, 12, 34, 0.25, "1", "kd", 1.5, *(v for _, v in had))
+    with closing(sqlite3.connect(tmp_path / "evaluations.sqlite")) as other, other:
+        other.execute(f"CREATE TABLE evaluations (id INTEGER PRIMARY KEY, {columns})")
+        other.execute(f"INSERT INTO evaluations VALUES (1, {', '.join('?' * len(row))})", row)
+    (read,) = read_records(tmp_path)
+    for kind, value in LATER_COLUMNS:
+        name = kind.split()[0]
+        missing = "" if name == "rung" else None
+        assert getattr(read.evaluation, name) == (value if (kind, value) in had else missing), name
+    climbed = replace(FINE, agreement=0.5, score=None, rung="refit:20", estimate=0.75)
+    scored = replace(FINE, accuracy=None, loss=None, score=-4.5, rung="score:naswot", estimate=0.5)
+    with Store(tmp_path / "evaluations.sqlite") as store:
+        store.add([Record("removal", 1, 0.5, False, climbed), Record("removal", 1, 0.5, False, scored)])
+    assert [one.evaluation for one in read_records(tmp_path)] == [read.evaluation, climbed, scored]
