@@ -141,12 +141,11 @@ def _check_ladder(options: SearchOptions) -> None:
         parse_ladder(options.ladder, objective=options.objective)
     except RungError as error:
         raise SearchError(str(error)) from error
-    untouched = {field.name: field.default for field in fields(options) if field.name in ("steps", "start", "promote")}
-    said = [
-        f"{name}={getattr(options, name)!r}" for name, value in untouched.items() if getattr(options, name) != value
-    ]
+    usual = {field.name: field.default for field in fields(options)}
+    said = [name for name in ("steps", "start") if getattr(options, name) != usual[name]]
     if options.ladder and said:
-        raise SearchError(f"{' and '.join(said)} beside a ladder: say it in the ladder, e.g. {options.ladder[-1]!r}")
+        words = " and ".join(f"{name}={getattr(options, name)!r}" for name in said)
+        raise SearchError(f"{words} beside a ladder: say it in the ladder, e.g. {options.ladder[-1]!r}")
     if not options.ladder and options.promote != usual["promote"]:
         raise SearchError(
             f"promote={options.promote} without a ladder: name the rungs that students climb, e.g."

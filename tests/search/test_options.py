@@ -59,3 +59,9 @@ def test_the_record_is_json() -> None:
     options = SearchOptions(max_params="20%", factors=(0.5, 1.0))
     read = json.loads(json.dumps(options.to_json()))
     assert (read["max_params"], read["factors"], read["ignored_layers"]) == ("20%", [0.5, 1.0], [])
+
+
+def test_promotion_without_a_ladder_is_refused():
+    with pytest.raises(SearchError, match="promote=0.5 without a ladder"):
+        SearchOptions(promote=0.5)
+    assert SearchOptions(promote=0.5, ladder=("refit:0", "refit:9")).rungs[1].recipe.steps == 9
