@@ -62,6 +62,6 @@ def test_the_record_is_json() -> None:
 
 
 def test_promotion_without_a_ladder_is_refused():
-    with pytest.raises(SearchError, match="promote=0.5 without a ladder"):
+    with pytest.raises(SearchError, match=r"promote=0\.5 without a ladder"):
         SearchOptions(promote=0.5)
     assert SearchOptions(promote=0.5, ladder=("refit:0", "refit:9")).rungs[1].recipe.steps == 9
