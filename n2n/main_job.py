@@ -25,7 +25,7 @@ from n2n.job import Job, MakeEvaluate, SearchResult, plain
 from n2n.policies import load_policies
 from n2n.search.artefacts import TeacherName
 from n2n.search.errors import SearchError
-from n2n.search.files import claim_folder
+from n2n.search.lock import claimed
 from n2n.search.options import DEFAULT_FACTORS, BudgetValue, Granularity, SearchOptions
 from n2n.search.progress import Logged, display
 
@@ -111,7 +111,7 @@ def search(
     Raises:
         SearchError: something cannot work as asked (classes, shapes, an impossible budget, no decision, ...), before
             anything is written; or all the first students of a stage fail for the same reason.
-        ArtefactError: `out` holds something and `force` is off.
+        ArtefactError: `out` holds something and `force` is off, or another search is at work there.
         PolicyError: `policy` does not fit.
         WriteError: the file system refused.
     """
@@ -162,8 +162,11 @@ def search(
             policies={} if policy is None else load_policies(policy),
             deadline=deadline,
         )
-        claim_folder(Path(out), force=force)
-        with Logged(display(progress), Path(out) / "run.log") as shown, ray_running(0 if make_evaluate else workers):
+        with (
+            claimed(Path(out), force=force),
+            Logged(display(progress), Path(out) / "run.log") as shown,
+            ray_running(0 if make_evaluate else workers),
+        ):
             if policy is not None:
                 shown.note(f"starts from the policy in {policy}")
             return job.run(Path(out), shown, job.judging if make_evaluate is None else partial(plain, make_evaluate))
