@@ -24,7 +24,7 @@ from n2n.job import Job, MakeEvaluate, SearchResult
 from n2n.policies import load_policies
 from n2n.search.artefacts import TeacherName
 from n2n.search.errors import SearchError
-from n2n.search.files import claim_folder
+from n2n.search.lock import claimed, hold
 from n2n.search.options import DEFAULT_FACTORS, BudgetValue, Granularity, SearchOptions
 from n2n.search.progress import Logged, display
 from n2n.search.resume import Earlier
@@ -118,7 +118,7 @@ def search(
     Raises:
         SearchError: something cannot work as asked (classes, shapes, an impossible budget, no decision, ...), before
             anything is written; or all the first students of a stage fail for the same reason.
-        ArtefactError: `out` holds something and `force` is off.
+        ArtefactError: `out` holds something and `force` is off, or another search is at work there.
         PolicyError: `policy` does not fit.
         WriteError: the file system refused.
     """
@@ -170,9 +170,11 @@ def search(
             deadline=deadline,
             earlier=Earlier.read(Path(out)) if resume else None,
         )
-        if not resume:
-            claim_folder(Path(out), force=force)
-        with Logged(display(progress), Path(out) / "run.log") as shown, ray_running(0 if make_evaluate else workers):
+        with (
+            hold(Path(out)) if resume else claimed(Path(out), force=force),
+            Logged(display(progress), Path(out) / "run.log") as shown,
+            ray_running(0 if make_evaluate else workers),
+        ):
             if policy is not None:
                 shown.note(f"starts from the policy in {policy}")
             return job.run(Path(out), shown, make_evaluate, command)

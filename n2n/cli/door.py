@@ -18,6 +18,7 @@ from n2n.evaluate.fidelity import PanelError
 from n2n.evaluate.memory import CacheError
 from n2n.policies.files import PolicyError
 from n2n.search.errors import ArtefactError, ExportError, SearchError, WriteError
+from n2n.search.query import QueryError
 from search_spaces.base import SpaceError
 
 OK, BAD_INPUT, UNMET, INTERRUPTED = 0, 2, 3, 130
@@ -31,6 +32,7 @@ REFUSALS = (
     ExportError,
     PanelError,
     PolicyError,
+    QueryError,
     SearchError,
     SpaceError,
     StageError,
@@ -67,6 +69,8 @@ def _guarded(command: Callable[[], Outcome]) -> Outcome:
         return command()
     except REFUSALS as error:
         return _refusal(_plain(str(error)), BAD_INPUT)
+    except PermissionError as error:  # what a file or folder allows is never a bug of ours
+        return _refusal(f"{error.filename or 'a file'}: {error.strerror}; check its permissions", BAD_INPUT)
     except KeyboardInterrupt:
         return _refusal("interrupted before there was a result; what was written earlier is whole", INTERRUPTED)
 

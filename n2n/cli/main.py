@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from n2n.cli import calibrate, distill, evaluate, export, inspect, policy, report, search, train_teacher
+from n2n.cli import (
+    calibrate,
+    distill,
+    doctor,
+    evaluate,
+    export,
+    inspect,
+    policy,
+    query,
+    report,
+    runs,
+    search,
+    train_teacher,
+)
 from n2n.cli.strict import Command, Group
 
 app = typer.Typer(
@@ -22,6 +35,9 @@ app.command("distill", cls=Command)(distill.command)
 app.command("evaluate", cls=Command)(evaluate.command)
 app.command("export", cls=Command)(export.command)
 app.command("report", cls=Command)(report.command)
+app.command("runs", cls=Command)(runs.command)
+app.command("query", cls=Command)(query.command)
+app.command("doctor", cls=Command)(doctor.command)
 app.add_typer(policy.app, name="policy")
 
 

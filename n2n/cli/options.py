@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from n2n.cli.config import ConfigError, Settings, assignments, settings
+from n2n.search.files import LOCK
+from n2n.search.lock import check_held
 
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file with the same keys; flags win.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
@@ -60,11 +62,13 @@ def out_folder(out: Path | None, *, force: bool) -> Path:
 
     Raises:
         ConfigError: it was not given, is a file, or holds something and `force` is off.
+        ArtefactError: a search is at work there, whatever `force` says.
     """
     if out is None:
         raise ConfigError("--out FOLDER is required: where to write the result")
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out} is a file; give a folder")
-    if out.is_dir() and any(out.iterdir()) and not force:
+    check_held(out)
+    if not force and out.is_dir() and any(child.name != LOCK for child in out.iterdir()):
         raise ConfigError(f"--out {out} is not empty; choose another folder, or say --force to replace what it holds")
     return out

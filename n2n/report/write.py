@@ -138,7 +138,7 @@ def _next(result: Mapping[str, Any], *, built_in: bool) -> str:
     lines += [
         "n2n report .                 # this page again, from the files here",
         "n2n policy show policies     # what the agent learned; `n2n search --policy` starts from it",
-        "sqlite3 evaluations.sqlite 'select stage, accuracy, parameters, reward from evaluations order by reward desc'",
+        "n2n query . 'select stage, accuracy, parameters, reward from evaluations order by reward desc limit 10'",
         "```",
     ]
     return "\n".join(lines)

@@ -24,6 +24,8 @@ OWN_NAMES = (
     "evaluations.sqlite-journal",
     "judged.sqlite",
     "finished.json",
+    "evaluations.sqlite-wal",
+    "evaluations.sqlite-shm",
     "result.json",
     "learning_curve.csv",
     "front.csv",
@@ -33,6 +35,8 @@ OWN_NAMES = (
     "run.log",
 )
 """The plain files that a run writes; `force` clears these and the folders `students` and `policies`."""
+LOCK = ".lock"
+"""The file by which a search holds its folder; see `n2n.search.lock`."""
 
 
 def write_with(path: Path, write: Callable[[Path], None]) -> None:
@@ -147,12 +151,14 @@ def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
     """Reads a JSON object that holds `keys`.
 
     Raises:
-        ArtefactError: no such file, it is not a JSON object, or keys are missing; they are named.
+        ArtefactError: no such file, it cannot be read or is not a JSON object, or keys are missing; they are named.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ArtefactError(f"{path} is missing; is {path.parent} the right folder?") from error
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ArtefactError(
             f"{path} is not JSON ({error}); it was damaged or edited: restore it or run again"
@@ -170,30 +176,39 @@ def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
     return value
 
 
-def claim_folder(out: Path, *, force: bool) -> None:
-    """Makes the run folder; a folder that holds something is refused unless `force`.
-
-    With `force` only the names that a run writes are cleared; other files stay.
+def check_free(out: Path, *, force: bool) -> None:
+    """Refuses a place where no run can be written, before anything is; the file of a lock is not in the way.
 
     Raises:
         ArtefactError: `out` is a file, or holds something and `force` is off.
-        WriteError: the folder cannot be made.
     """
     if out.exists() and not out.is_dir():
         raise ArtefactError(f"{out} is a file; give a folder for the run")
-    if out.is_dir() and any(out.iterdir()):
-        if not force:
-            raise ArtefactError(
-                f"{out} is not empty; choose another folder, or say force=True (--force) to replace its run"
-            )
+    if not force and out.is_dir() and any(child.name != LOCK for child in out.iterdir()):
+        raise ArtefactError(
+            f"{out} is not empty; choose another folder, or say force=True (--force) to replace its run"
+        )
+
+
+def claim_folder(out: Path, *, force: bool) -> None:
+    """Makes the run folder; a folder that holds something is refused unless `force`.
+
+    With `force` only the names that a run writes are cleared; other files stay. Whether another search is at work in
+    the folder is not asked here but by `n2n.search.lock.claimed`.
+
+    Raises:
+        ArtefactError: `out` is a file, or holds something and `force` is off.
+        WriteError: the folder cannot be made or cleared.
+    """
+    check_free(out, force=force)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
         for name in OWN_NAMES:
             (out / name).unlink(missing_ok=True)
         for folder in ("students", "policies"):
             _remove_tree(out / folder)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WriteError(f"cannot make the run folder {out}: {error.strerror or error}") from error
+        raise WriteError(f"cannot make or clear the run folder {out}: {error.strerror or error}") from error
 
 
 def _remove_tree(folder: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import sqlite3
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 
 from n2n.evaluate.base import Evaluation, Status
 from n2n.search.errors import ArtefactError, WriteError
-from n2n.search.store import Record, Store, first_judgements, read_records
+from n2n.search.store import VERSION, Record, Store, first_judgements, read_records
 
 FINE = Evaluation(
     "f1", '{"a":1}', Status.OK, "", 0.75, 0.5, 1234, 5678, 0.25, 2**32 - 1, "kd", 1.5, 0.25, "cpu (x)", 0.5
@@ -87,16 +89,114 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
         read_records(tmp_path)
 
 
-def test_a_store_of_the_first_version_is_still_read(tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / "evaluations.sqlite")) as other, other:
+def earlier_store(path: Path) -> None:
+    """One with a single row, as the first N2N wrote it."""
+    with closing(sqlite3.connect(path)) as other, other:
         other.execute(f"CREATE TABLE evaluations (id INTEGER PRIMARY KEY, {EARLIER_COLUMNS})")
         row = ("removal", 0, 0.5, 0, "f1", "{}", "ok", "", 0.75, 0.5, 12, 34, 0.25, "1", "kd", 1.5)
         other.execute(f"INSERT INTO evaluations VALUES (1, {', '.join('?' * len(row))})", row)
+
+
+def version(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as other:
+        return int(other.execute("PRAGMA user_version").fetchone()[0])
+
+
+def test_a_store_of_before_there_were_versions_is_read_as_it_is_and_brought_to_this_one_when_written(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "evaluations.sqlite"
+    earlier_store(path)
+    before = path.read_bytes()
     (read,) = read_records(tmp_path)
     assert (read.evaluation.latency_ms, read.evaluation.latency_iqr_ms, read.evaluation.size_mb) == (1.5, None, None)
-    with Store(tmp_path / "evaluations.sqlite") as store:
+    assert (read.evaluation.rung, read.evaluation.estimate) == ("", None)
+    assert path.read_bytes() == before
+    assert version(path) == 0
+    with Store(path) as store:
         store.add([Record("removal", 1, 0.5, False, FINE)])
-        assert store.records()[1].evaluation == FINE
+        assert store.records() == [read, Record("removal", 1, 0.5, False, FINE)]
+    assert version(path) == VERSION == 1
+
+
+def test_a_store_of_a_later_version_is_refused_with_both_versions_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "evaluations.sqlite"
+    Store(path).close()
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("PRAGMA user_version = 7")
+    before = path.read_bytes()
+    for use in (lambda: Store(path), lambda: read_records(tmp_path)):
+        with pytest.raises(ArtefactError, match=r"store of version 7, .* up to version 1; use the N2N that wrote it"):
+            use()
+    assert path.read_bytes() == before
+
+
+def test_an_open_store_is_read_by_others_and_a_closed_one_is_a_single_file(tmp_path: Path) -> None:
+    path = tmp_path / "evaluations.sqlite"
+    with Store(path) as store:
+        store.add([Record("removal", 0, 0.5, False, FINE)])
+        with closing(sqlite3.connect(path)) as other:
+            assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            other.execute("BEGIN")
+            assert other.execute("SELECT count(*) FROM evaluations").fetchone() == (1,)
+            store.add([Record("removal", 1, 0.5, False, FAILED)])  # a reader does not keep the search waiting
+            assert other.execute("SELECT count(*) FROM evaluations").fetchone() == (1,), "it sees what it began with"
+        assert len(read_records(tmp_path)) == 2
+    assert [one.name for one in tmp_path.iterdir()] == ["evaluations.sqlite"]
+    assert len(read_records(tmp_path)) == 2
+
+
+def test_a_store_that_somebody_reads_as_it_is_closed_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "evaluations.sqlite"
+    with closing(sqlite3.connect(path)) as other, Store(path) as store:
+        store.add([Record("removal", 0, 0.5, False, FINE)])
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM evaluations").fetchone()
+    assert len(read_records(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_read_only_folder_is_read(
+    open_folder: Path, read_only: Callable[[Path], AbstractContextManager[None]], killed: bool
+) -> None:
+    """Of a run that ended, and of one that was killed, whose last batches are in the log beside the file."""
+    made, there = open_folder / "made", open_folder / "there"
+    made.mkdir()
+    with Store(made / "evaluations.sqlite") as store:
+        store.add([Record("removal", 0, 0.5, False, FINE)])
+        if killed:
+            shutil.copytree(made, there)
+            assert (there / "evaluations.sqlite-wal").stat().st_size > 0
+    if not killed:
+        shutil.copytree(made, there)
+    with read_only(there):
+        assert [one.evaluation for one in read_records(there)] == [FINE]
+        with pytest.raises(WriteError, match=r"cannot open or write .*evaluations.sqlite"):
+            Store(there / "evaluations.sqlite")
+
+
+def test_a_store_in_a_log_that_nobody_wrote_to_is_read_from_a_read_only_folder(
+    open_folder: Path, read_only: Callable[[Path], AbstractContextManager[None]]
+) -> None:
+    """What is left where a store was closed while somebody read it: the log is in use by its header, and not there."""
+    path = open_folder / "evaluations.sqlite"
+    with Store(path) as store:
+        store.add([Record("removal", 0, 0.5, False, FINE)])
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+    assert not path.with_name("evaluations.sqlite-wal").exists()
+    with read_only(open_folder):
+        assert len(read_records(open_folder)) == 1
+
+
+@pytest.mark.parametrize("column", ["status", "seed"])
+def test_a_value_that_no_run_wrote_is_told(tmp_path: Path, column: str) -> None:
+    with Store(tmp_path / "evaluations.sqlite") as store:
+        store.add([Record("removal", 0, 0.5, False, FINE)])
+    with closing(sqlite3.connect(tmp_path / "evaluations.sqlite")) as other, other:
+        other.execute(f"UPDATE evaluations SET {column} = 'nonsense'")
+    with pytest.raises(ArtefactError, match=r"is damaged .*nonsense.*restore it or run again"):
+        read_records(tmp_path)
 
 
 LATER_COLUMNS = (
