@@ -83,7 +83,7 @@ def test_the_list_says_what_to_do_about_the_states(n2n: Run, shelf: Path) -> Non
         "digits",
         "reinforce",
     ]
-    assert "same `n2n search` with --force begins again" in result.stdout
+    assert "`n2n search --resume RUN` goes on with it" in result.stdout
     assert result.stdout.count("\nbroken: ") == 3
 
 
