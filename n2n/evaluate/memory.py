@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import final
 
 from n2n.evaluate.base import Evaluate, Evaluation, Status
+from n2n.evaluate.cached import Keeping
 from search_spaces.base import Architecture
 
 FORMAT = "1"
@@ -131,6 +132,15 @@ class Remembered:
             self._memory.put(self._recipe, self._seed, judged)
             known.update({one.fingerprint: found for one, found in zip(new, judged, strict=True)})
         return [known[student.fingerprint] for student in students]
+
+    def known(self, students: Sequence[Architecture]) -> list[Evaluation]:
+        """The evaluations of those students that were judged before an interrupt; the file keeps them, too."""
+        judged: list[Evaluation] = self._evaluate.known(students) if isinstance(self._evaluate, Keeping) else []
+        self._memory.put(self._recipe, self._seed, judged)
+        found = {one.fingerprint: one for one in judged}
+        asked = [one.fingerprint for one in students if one.fingerprint not in found]
+        found.update(self._memory.get(self._recipe, self._seed, asked))
+        return [found[one.fingerprint] for one in students if one.fingerprint in found]
 
 
 def remembered(evaluate: Evaluate, memory: Memory, *, recipe: str, seed: int) -> Remembered:
