@@ -81,6 +81,15 @@ class Crew:
         """Whether a worker waits for a student."""
         return bool(self._idle)
 
+    def wait_for_all(self) -> None:
+        """Waits until all workers have started.
+
+        Raises:
+            PoolError: none of those that are left starts.
+        """
+        while self._opening:
+            self.next()
+
     def give(self, student: Architecture, fidelity: str, limit: float) -> None:
         """Has a free worker judge the student within `limit` seconds."""
         worker = self._idle.pop()
@@ -97,13 +106,13 @@ class Crew:
 
         everything = [*self.tasks, *self._opening]
         deadlines = [task.since + task.limit for task in self.tasks.values()]
-        if not deadlines and not self._idle:
+        if not deadlines:  # nobody has started yet, or all of them are waited for
             deadlines = [time.monotonic() + self._patience]
-        patience = max(0.0, min(deadlines, default=0.0) - time.monotonic())
+        patience = max(0.0, min(deadlines) - time.monotonic())
         done, _ = ray.wait(everything, num_returns=1, timeout=patience, fetch_local=False)
         if done:  # all that is done by now, so that a call costs the same however many workers there are
             done, _ = ray.wait(everything, num_returns=len(everything), timeout=0, fetch_local=False)
-        elif not self.tasks and not self._idle:
+        elif not self.tasks:
             raise PoolError(
                 f"no worker has started within {self._patience:g} s; expected {self.plan.workers} with"
                 f" {self.plan.threads} cores each, on nodes that have {[one.cores for one in nodes()]} cores and"

@@ -12,7 +12,7 @@ from typing import Self, final
 from n2n.evaluate.base import Evaluate, Evaluation, Status, not_ok
 from n2n.evaluate.pool_plan import RETRIES, TIMEOUT_FACTOR, TIMEOUT_FLOOR, Pace, PoolOptions
 from n2n.evaluate.ray_cluster import ray_running
-from n2n.evaluate.ray_crew import Crew, Lost, Task
+from n2n.evaluate.ray_crew import Crew, Lost
 from n2n.evaluate.ray_worker import Worker
 from search_spaces.base import Architecture, SearchSpace
 
@@ -41,6 +41,16 @@ class RayPool:
         self._opened = ExitStack()
         self._crew: Crew | None = None
         self._judged: dict[str, dict[str, Evaluation]] = {}
+
+    def start(self) -> None:
+        """Starts the workers and waits for all of them; otherwise the first batch starts them, and waits for one.
+
+        Raises:
+            PoolError: they do not fit, or do not start.
+        """
+        if self._crew is None:
+            self._crew = self._start()
+        self._crew.wait_for_all()
 
     def _start(self) -> Crew:
         """Starts the workers, within the first judgement, as an evaluator in this process does what it does once."""
@@ -86,19 +96,16 @@ class RayPool:
                 crew.give(student, rung, self._pace.limit(rung, work[student.fingerprint]))
             for task, found in crew.next():
                 key = task.student.fingerprint
-                if isinstance(found, Evaluation):
+                if not isinstance(found, Lost):
                     judged[key] = found
-                    self._learn(task, found, rung, work[key])
+                    if found.status is Status.OK:  # others take no time, or end early
+                        self._pace.enter(rung, work[key], found.seconds)
                     continue
                 losses.setdefault(key, []).append(found)
                 if len(losses[key]) <= self._options.retries:
                     waiting.append(task.student)  # behind the others, which it shall not hold up
                 else:
                     judged[key] = self._given_up(task.student, losses[key])
-
-    def _learn(self, task: Task, found: Evaluation, rung: str, work: float) -> None:
-        if found.status is Status.OK:  # others take no time, or end early
-            self._pace.enter(rung, work, found.seconds)
 
     def _work(self, student: Architecture, rung: str) -> float:
         """MACs that judging a student takes; 0 where there is no space to tell."""
