@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from n2n.evaluate import Memory, Status, distillation, fake, remembered
+from n2n.evaluate import Memory, Status, cached, distillation, fake, remembered
 from n2n.evaluate.base import not_ok
 from n2n.evaluate.memory import CacheError
 
@@ -57,6 +57,33 @@ def test_failures_are_judged_again(world, path):
     remembered(failing, opened(path), recipe="r", seed=0)(student)
     inner = fake(world.space, lambda student: 0.5)
     assert remembered(inner, opened(path), recipe="r", seed=0)(student)[0].status is Status.OK
+
+
+class Interrupted:
+    """Judges one student, and is interrupted over the next."""
+
+    def __init__(self, space):
+        self.inner, self.judged = fake(space, lambda student: 0.5), []
+
+    def __call__(self, batch):
+        self.judged = self.inner(batch[:1])
+        raise KeyboardInterrupt
+
+    def known(self, batch):
+        asked = [one.fingerprint for one in batch]
+        return [one for one in self.judged if one.fingerprint in asked]
+
+
+def test_an_interrupt_keeps_what_was_judged_and_what_the_file_knew(world, path):
+    a, b, c = world.students(3)
+    remembered(fake(world.space, lambda student: 0.5), opened(path), recipe="r", seed=0)([c])
+    judge = cached(remembered(Interrupted(world.space), opened(path), recipe="r", seed=0))
+    with pytest.raises(KeyboardInterrupt):
+        judge([a, b, c])
+    assert [one.fingerprint for one in judge.known([a, b, c])] == [a.fingerprint, c.fingerprint]
+    later = fake(world.space, lambda student: 0.5)
+    remembered(later, opened(path), recipe="r", seed=0)([a, b, c])
+    assert later.batches == [(b.fingerprint,)]
 
 
 def test_damage_is_told_with_the_file(world, path):
