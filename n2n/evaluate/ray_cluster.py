@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +21,7 @@ def ray_running(workers: int | str, *, threads: int | None = None, address: str 
     Args:
         workers: how many there will be, or "auto".
         threads: of each; None where the pool decides by the cores.
-        address: of a running cluster to join, e.g. "auto", "10.0.0.1:6379" or "ray://..."; None starts one here.
+        address: of a running cluster to join, e.g. "auto" or "10.0.0.1:6379"; None starts one here.
 
     Raises:
         PoolError: nobody answers at the address.
@@ -41,8 +42,9 @@ def ray_running(workers: int | str, *, threads: int | None = None, address: str 
         ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     else:
         try:
+            _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise PoolError(
                 f"address={address!r}: expected a running Ray cluster, found none ({error}); start one with"
                 " `ray start --head`, or leave the address out to use this machine"
@@ -51,6 +53,17 @@ def ray_running(workers: int | str, *, threads: int | None = None, address: str 
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str, seconds: float = 10.0) -> None:
+    """Opens and closes a connection to HOST:PORT: where nobody answers, Ray itself tries for minutes.
+
+    Raises:
+        OSError: nobody answers.
+    """
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=seconds).close()
 
 
 def nodes() -> list[Node]:

@@ -14,6 +14,7 @@ import pytest
 from faults import Faults, score
 
 from n2n.evaluate import Evaluation, fake, ray_pool
+from n2n.evaluate.pool_plan import PoolError
 from n2n.evaluate.ray_cluster import nodes, ray_running
 from search_spaces.base import Architecture, SearchSpace
 
@@ -53,6 +54,12 @@ def by_value():
     yield
     for module in (faults, sys.modules[__name__]):
         cloudpickle.unregister_pickle_by_value(module)
+
+
+def test_an_address_where_nobody_answers_is_told_at_once() -> None:
+    for address in ("127.0.0.1:1", "nonsense"):
+        with pytest.raises(PoolError, match=f"address='{address}'.*ray start --head"), ray_running(1, address=address):
+            pass
 
 
 @pytest.mark.usefixtures("by_value")
