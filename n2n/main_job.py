@@ -19,7 +19,7 @@ from n2n.data import Data, from_dataset, load
 from n2n.data import example_inputs as examples_of
 from n2n.distill.probe import threads_put_back
 from n2n.distill.recipe import full_epochs
-from n2n.evaluate.ray_pool import ray_running
+from n2n.evaluate.ray_cluster import ray_running
 from n2n.job import Job, MakeEvaluate, SearchResult
 from n2n.policies import load_policies
 from n2n.search.artefacts import TeacherName
@@ -65,7 +65,9 @@ def search(
     ignored_layers: Sequence[str] = (),
     device: str = "cpu",
     precision: str = "auto",
-    workers: int = 0,
+    workers: int | str = 0,
+    address: str | None = None,
+    gpus_per_worker: float = 0.0,
     threads: int | str | None = None,
     force: bool = False,
     resume: bool = False,
@@ -103,7 +105,11 @@ def search(
         policy: a policy folder, or a run's, to start the agent from.
         teacher_name: the built-in teacher's name, or {"name": ..., "kwargs": {...}}, so that `load_student` needs no
             `network=`.
-        workers: judge in that many Ray workers, 0 for this process.
+        workers: judge in that many Ray workers; 0 for this process, "auto" for as many as there is room for.
+        address: of a running Ray cluster whose machines the workers are to use ("auto" finds one that was started
+            here); None keeps to this machine.
+        gpus_per_worker: with `device="cuda"`, the share of a GPU that each worker is given, e.g. 0.25; 0 leaves sharing
+            to chance.
         threads: of torch while the search runs, a number up to the machine's cores; None leaves them as they are.
             "auto" times training steps of the teacher for half a second first, and chooses the threads, and within what
             `precision` allows the number format and the memory layout, by what it finds (`n2n.distill.probe`).
@@ -120,6 +126,7 @@ def search(
             anything is written; or all the first students of a stage fail for the same reason.
         ArtefactError: `out` holds something and `force` is off, or another search is at work there.
         PolicyError: `policy` does not fit.
+        PoolError: the workers do not fit into the memory, cores or GPUs (with the arithmetic), or no cluster is there.
         WriteError: the file system refused.
     """
     if not isinstance(network, nn.Module):
@@ -155,6 +162,8 @@ def search(
         device=device,
         precision=precision,
         workers=workers,
+        address=address,
+        gpus_per_worker=gpus_per_worker,
         threads=threads,
     )
     if agent not in AGENTS:
@@ -173,7 +182,7 @@ def search(
         with (
             hold(Path(out)) if resume else claimed(Path(out), force=force),
             Logged(display(progress), Path(out) / "run.log") as shown,
-            ray_running(0 if make_evaluate else workers),
+            ray_running(0 if make_evaluate else workers, address=address),
         ):
             if policy is not None:
                 shown.note(f"starts from the policy in {policy}")

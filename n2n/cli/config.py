@@ -67,6 +67,14 @@ def _threads(value: object) -> object:
     return number
 
 
+def _workers(value: object) -> object:
+    """A number of workers as typed or as it stands in a TOML file, or "auto"."""
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if number != "auto" and (isinstance(number, bool) or not isinstance(number, int) or number < 0):
+        raise ConfigError(f"workers {value!r}: expected auto, or a number; 0 judges in this process")
+    return number
+
+
 Shape = Annotated[tuple[Annotated[int, Field(gt=0)], ...], BeforeValidator(_shape)]
 """The shape of a batch, batch axis first."""
 Device = Annotated[str, AfterValidator(_device)]
@@ -76,6 +84,8 @@ Precision = Literal["auto", "fp32", "bf16"]
 Importance = Literal["l1", "l2", "bn_scale", "taylor", "random"]
 Threads = Annotated[int | str, BeforeValidator(_threads)]
 """How many threads, or "auto"."""
+Workers = Annotated[int | str, BeforeValidator(_workers)]
+"""How many workers, or "auto"."""
 Objective = Annotated[str, AfterValidator(lambda name: known(name, OBJECTIVES, "objective"))]
 
 
@@ -154,7 +164,9 @@ class SearchSettings(NetworkSettings, SpaceSettings):
     cache: Path | None = None
     policy: Path | None = None
     precision: Precision = "auto"
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Workers = 0
+    address: str | None = None
+    gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0
     threads: Threads = "auto"
 
 

@@ -16,6 +16,7 @@ from n2n.data.errors import DataError
 from n2n.distill.features import StageError
 from n2n.evaluate.fidelity import PanelError
 from n2n.evaluate.memory import CacheError
+from n2n.evaluate.pool_plan import PoolError
 from n2n.policies.files import PolicyError
 from n2n.search.errors import ArtefactError, ExportError, SearchError, WriteError
 from n2n.search.query import QueryError
@@ -32,6 +33,7 @@ REFUSALS = (
     ExportError,
     PanelError,
     PolicyError,
+    PoolError,
     QueryError,
     SearchError,
     SpaceError,

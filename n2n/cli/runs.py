@@ -18,8 +18,8 @@ DEFAULT = Path("runs")
 HEADER = ("run", "state", "teacher", "data", "agent", "budget", "judged", "best student", "begun (UTC)", "seconds")
 NEXT = {
     State.RUNNING: "running: a search is at work there; its folder is not given to another one, with --force either",
-    State.STOPPED: "stopped: its process ended before there was a result; `n2n search --resume RUN` goes on with it, and"
-    " what it judged can be read by `n2n query`",
+    State.STOPPED: "stopped: its process ended before there was a result; `n2n search --resume RUN` goes on with it,"
+    " and what it judged can be read by `n2n query`",
 }
 """What a reader must know of a state."""
 

@@ -90,7 +90,15 @@ def command(
     ] = None,
     policy: Annotated[Path | None, typer.Option("--policy", help="Policy folder, or run, to start from.")] = None,
     ignored_layers: options.IgnoredLayers = None,
-    workers: Annotated[int | None, typer.Option("--workers", help="Ray workers; 0 judges in this process.")] = None,
+    workers: Annotated[
+        str | None, typer.Option("--workers", help="Ray workers, a number or auto; 0 judges in this process.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option("--address", help="Of a running Ray cluster to judge on; auto finds a local one.")
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option("--gpus-per-worker", help="Share of a GPU for each worker, e.g. 0.25.")
+    ] = None,
     threads: Annotated[
         str | None,
         typer.Option("--threads", help="A number, or auto: what half a second of trying finds. [default: auto]"),

@@ -137,6 +137,15 @@ def total_steps(recipe: Recipe, examples: int) -> int:
     return max(1, round(recipe.epochs * (examples // min(recipe.batch_size, examples))))
 
 
+def forward_passes(recipe: Recipe, examples: int, looked_at: int) -> int:
+    """Forward passes of one example that a recipe on so many training images takes, and looking at others after it.
+
+    A trained image costs three, as the backward pass takes about two (Kaplan et al., "Scaling Laws for Neural Language
+    Models", 2020, section 2.1); one that is looked at costs one.
+    """
+    return 3 * min(recipe.batch_size, examples) * total_steps(recipe, examples) + looked_at
+
+
 def learning_rate(recipe: Recipe, step: int, total: int) -> float:
     """The rate of step `step` (from 0) of `total`: a linear rise to `lr`, then down to 0 at step `total`."""
     rise = round(recipe.warmup * total)

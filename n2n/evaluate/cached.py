@@ -21,6 +21,15 @@ class Keeping(Protocol):
         ...
 
 
+@runtime_checkable
+class Streaming(Protocol):
+    """An evaluator that judges several students at a time, and tells of each as soon as it is judged."""
+
+    def stream(self, students: Sequence[Architecture], keep: Callable[[Evaluation], None]) -> list[Evaluation]:
+        """One evaluation each, in the same order; `keep` is called with each of them once, in any order."""
+        ...
+
+
 @final
 class Cached:
     """See `cached`.

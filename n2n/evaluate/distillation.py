@@ -15,7 +15,7 @@ from n2n.data.base import Split, TrainingData
 from n2n.distill.accuracy import accuracy_of, agreement, predict
 from n2n.distill.fit import check_objective, fit, prepare_views
 from n2n.distill.precision import Wish, resolve
-from n2n.distill.recipe import Recipe, gentle, quick_recipe, total_steps
+from n2n.distill.recipe import Recipe, forward_passes, gentle, quick_recipe, total_steps
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, Status
 from n2n.evaluate.closed_form import ClosedForm, closed_form
@@ -61,6 +61,12 @@ class Distillation:
             f"{self.recipe.objective}, {steps} steps of {min(self.recipe.batch_size, images)} on {images} images,"
             f" {start}, accuracy on {len(self.validation)}"
         )
+
+    @property
+    def images_shown(self) -> int:
+        """Forward passes of one image that judging a student takes, a trained image for three."""
+        images = len(self.training.train) if self.subset is None else len(self.subset)
+        return forward_passes(self.recipe, images, len(self.validation))
 
     @property
     def recipe_key(self) -> str:

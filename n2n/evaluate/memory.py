@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import final
 
 from n2n.evaluate.base import Evaluate, Evaluation, Status
+from n2n.evaluate.cached import Keeping, Streaming
 from search_spaces.base import Architecture
 
 FORMAT = "1"
@@ -133,14 +134,37 @@ class Remembered:
 
     def __call__(self, students: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation each, in the same order; the inner evaluator judges those that the file does not have."""
+        return self.stream(students, lambda one: None)
+
+    def stream(self, students: Sequence[Architecture], keep: Callable[[Evaluation], None]) -> list[Evaluation]:
+        """See `Streaming`; of an inner evaluator that is one, each student is in the file as soon as it is judged."""
         known = self._memory.get(self._recipe, self._seed, [one.fingerprint for one in students])
         self.hits += len(known)
         new = [one for one in students if one.fingerprint not in known]
-        if new:
-            judged = self._evaluate(new)
+        for one in known.values():
+            keep(one)
+
+        def enter(*judged: Evaluation) -> None:
             self._memory.put(self._recipe, self._seed, judged)
-            known.update({one.fingerprint: found for one, found in zip(new, judged, strict=True)})
+            for one in judged:
+                keep(one)
+
+        if new and isinstance(self._evaluate, Streaming):
+            judged = self._evaluate.stream(new, enter)
+        else:
+            judged = self._evaluate(new) if new else []
+            enter(*judged)
+        known.update({one.fingerprint: found for one, found in zip(new, judged, strict=True)})
         return [known[student.fingerprint] for student in students]
+
+    def known(self, students: Sequence[Architecture]) -> list[Evaluation]:
+        """The evaluations of those students that were judged before an interrupt; the file keeps them, too."""
+        judged: list[Evaluation] = self._evaluate.known(students) if isinstance(self._evaluate, Keeping) else []
+        self._memory.put(self._recipe, self._seed, judged)
+        found = {one.fingerprint: one for one in judged}
+        asked = [one.fingerprint for one in students if one.fingerprint not in found]
+        found.update(self._memory.get(self._recipe, self._seed, asked))
+        return [found[one.fingerprint] for one in students if one.fingerprint in found]
 
 
 def remembered(evaluate: Evaluate, memory: Memory, *, recipe: str, seed: int) -> Remembered:

@@ -42,6 +42,11 @@ class Scoring:
         return f"{self.score} on {len(self.probes[0].images)} images, {start}{seeds}"
 
     @property
+    def images_shown(self) -> int:
+        """Forward passes of one image that scoring a student takes, a backward pass for two more."""
+        return 3 * sum(len(probe.images) for probe in self.probes)
+
+    @property
     def recipe_key(self) -> str:
         """A hash of all that a judgement depends on besides teacher, data, student and seed."""
         images = "".join(digest(probe.images) for probe in self.probes)

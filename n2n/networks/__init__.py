@@ -2,6 +2,7 @@
 
 from n2n.networks.count import macs, parameters, size_mb
 from n2n.networks.latency import Latency, Timings, latency
+from n2n.networks.memory import training_bytes
 from n2n.networks.teachers import TEACHERS, build_teacher
 from n2n.networks.untouched import untouched
 
@@ -14,5 +15,6 @@ __all__ = [
     "macs",
     "parameters",
     "size_mb",
+    "training_bytes",
     "untouched",
 ]

@@ -7,15 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from n2n.distill.recipe import full_recipe, total_steps
+from n2n.distill.recipe import forward_passes, full_recipe
 from n2n.evaluate.base import Evaluate
 from n2n.evaluate.cached import Cached, cached
 from n2n.evaluate.distillation import Distillation, distillation
 from n2n.evaluate.ladder import Climbs, Rank, ladder
 from n2n.evaluate.memory import Memory, remembered
+from n2n.evaluate.pool_plan import PoolOptions
 from n2n.evaluate.ray_pool import ray_pools
 from n2n.evaluate.rungs import Rung
 from n2n.evaluate.scoring import Scoring, scoring
+from n2n.networks import training_bytes
 from n2n.search.conclude import Finish
 from search_spaces.base import SearchSpace
 
@@ -84,11 +86,21 @@ def judging(
             if isinstance(judge, Distillation):
                 judge.prepare()
 
-    threads = pool_threads(finish.threads, options.workers)
-    with ray_pools(
-        partial(dict, judges), tuple(judges), workers=options.workers, threads=threads, space=space, prepare=prepare
-    ) as pools:
+    images = {name: float(judge.images_shown) for name, judge in judges.items()}
+    with ray_pools(partial(dict, judges), images, pool_options(finish), space=space, prepare=prepare) as pools:
         yield climbed({name: kept(name, pool) for name, pool in pools.items()}, one_by_one=False)
+
+
+def pool_options(finish: Finish) -> PoolOptions:
+    """What a search asks of its workers."""
+    options = finish.options
+    if isinstance(options.workers, int) and options.address is None:
+        threads = pool_threads(finish.threads, options.workers)
+    else:  # what was measured here says nothing of workers elsewhere, nor of so many side by side
+        threads = options.threads if isinstance(options.threads, int) else None
+    batch = max((rung.recipe.batch_size for rung in options.rungs if rung.recipe is not None), default=1)
+    room = training_bytes(finish.teacher.network, finish.example_inputs[:1], batch)
+    return PoolOptions(options.workers, threads, gpus_per_worker=options.gpus_per_worker, room=room)
 
 
 def pool_threads(threads: int | None, workers: int) -> int | None:
@@ -97,10 +109,7 @@ def pool_threads(threads: int | None, workers: int) -> int | None:
 
 
 def finish_seconds(finish: Finish, mean_seconds: float) -> float:
-    """What the long distillation will take, from the mean seconds of one judgement, by counting forward passes.
-
-    A trained image costs about three forward passes, one that is looked at costs one.
-    """
+    """What the long distillation will take, from the mean seconds of one judgement, by counting forward passes."""
     options, examples = finish.options, len(finish.data.train)
     full = full_recipe(epochs=options.final_epochs)
     judged, share = 0.0, 1.0
@@ -109,7 +118,6 @@ def finish_seconds(finish: Finish, mean_seconds: float) -> float:
             continue
         looked_at = len(finish.data.training.validation)
         looked_at = min(QUICK_VALIDATION, looked_at) if rung.short else looked_at
-        judged += share * (3 * rung.recipe.batch_size * total_steps(rung.recipe, examples) + looked_at)
+        judged += share * forward_passes(rung.recipe, examples, looked_at)
         share *= options.promote
-    shown = full.batch_size * total_steps(full, examples)
-    return options.finalists * mean_seconds * 3 * shown / judged
+    return options.finalists * mean_seconds * forward_passes(full, examples, 0) / judged

@@ -14,6 +14,7 @@ import torch
 from n2n.distill.objectives import OBJECTIVES
 from n2n.distill.precision import PRECISIONS
 from n2n.evaluate.distillation import STARTS
+from n2n.evaluate.pool_plan import PoolError, PoolOptions
 from n2n.evaluate.rungs import Rung, RungError, parse_ladder
 from n2n.reward import parse_budget
 from n2n.search.errors import SearchError
@@ -32,7 +33,9 @@ class SearchOptions:
 
     `evaluations` students are judged in all, the removal stage gets half; `seconds` bounds the whole call as far as it
     can be foreseen, None for no bound; `final_epochs` is how long each of the `finalists` is distilled; `threads`
-    are torch's, None leaves them as they are, "auto" measures which are fastest.
+    are torch's, None leaves them as they are, "auto" measures which are fastest. `workers` are Ray processes, 0 for
+    this one and "auto" for as many as fit, on the cluster at `address` or here, with `gpus_per_worker` (a fraction)
+    each.
 
     Raises:
         SearchError: a value outside its range, or a name that does not exist; the valid ones are listed.
@@ -65,7 +68,9 @@ class SearchOptions:
     ignored_layers: tuple[str, ...] = ()
     device: str = "cpu"
     precision: str = "auto"
-    workers: int = 0
+    workers: int | str = 0
+    address: str | None = None
+    gpus_per_worker: float = 0.0
     threads: int | str | None = None
 
     def __post_init__(self) -> None:
@@ -81,8 +86,6 @@ class SearchOptions:
             raise SearchError(f"final_epochs={self.final_epochs} must be a positive number")
         if self.seconds is not None and not self.seconds > 0:
             raise SearchError(f"seconds={self.seconds} must be positive, or None for no limit")
-        if self.workers < 0:
-            raise SearchError(f"workers={self.workers} must be 0 (judge in this process) or more")
         if not (self.removal or self.shrinkage):
             raise SearchError("removal and shrinkage are both off: there is nothing to search; turn one on")
         if not 0 < self.promote <= 1:
@@ -96,6 +99,7 @@ class SearchOptions:
         _one_of("precision", self.precision, PRECISIONS)
         _check_device(self.device)
         _check_threads(self.threads)
+        _check_workers(self)
         _check_factors(self.factors)
 
     @property
@@ -175,6 +179,31 @@ def _check_device(device: str) -> None:
             raise SearchError(f"device={device!r} is not there: PyTorch finds no Metal device; use cpu")
     elif place.type != "cpu":
         raise SearchError(f"device={device!r} cannot train students; choose cpu, cuda, cuda:N or mps")
+
+
+def _check_workers(options: SearchOptions) -> None:
+    """Refuses workers that cannot be, and what is asked of them where there are none."""
+    workers, gpus = options.workers, options.gpus_per_worker
+    number = isinstance(workers, int) and not isinstance(workers, bool) and workers >= 0
+    if not (number or workers == "auto"):
+        raise SearchError(
+            f"workers={workers!r} must be 0 (judge in this process), the number of Ray workers, or 'auto' for as many"
+            " as there is room for"
+        )
+    if not workers and (options.address is not None or gpus):
+        said = f"gpus_per_worker={gpus}" if options.address is None else f"address={options.address!r}"
+        raise SearchError(f"{said} without workers has no effect; say workers='auto' or a number, too")
+    if not gpus:
+        return
+    try:
+        PoolOptions("auto", gpus_per_worker=gpus)
+    except PoolError as error:
+        raise SearchError(str(error)) from error
+    if options.device not in ("cuda", "cuda:0"):
+        raise SearchError(
+            f"gpus_per_worker={gpus} with device={options.device!r}: a worker sees the GPU that Ray gives it alone, as"
+            " 'cuda'; say device='cuda', or leave gpus_per_worker out"
+        )
 
 
 def _check_threads(threads: int | str | None) -> None:

@@ -51,6 +51,8 @@ def test_an_unknown_key_of_the_file_is_refused_with_the_valid_ones(tmp_path: Pat
         ('device = "cuda:x"', "device 'cuda:x': expected auto, cpu"),
         ("threads = 0", "threads 0: expected auto, or a number from 1"),
         ("threads = true", "threads True: expected auto"),
+        ("workers = -1", "workers -1: expected auto, or a number"),
+        ('workers = "all"', "workers 'all': expected auto"),
         ('threads = "all"', "threads 'all': expected auto"),
         ("evaluations =", "is not TOML"),
     ],
@@ -75,6 +77,14 @@ def test_what_the_search_takes_as_it_is(key: str, value: bool) -> None:
     made = settings(SearchSettings, None, {key: value})
     assert arguments(made)[key] is value
     assert set(arguments(made)) <= set(inspect.signature(n2n.search).parameters)
+
+
+def test_workers_are_a_number_or_as_many_as_fit(tmp_path: Path) -> None:
+    assert settings(SearchSettings, None, {}).workers == 0
+    given = {"workers": "3", "address": "auto", "gpus_per_worker": 0.25}
+    passed = arguments(settings(SearchSettings, write(tmp_path, 'workers = "auto"\n'), given))
+    assert (passed["workers"], passed["address"], passed["gpus_per_worker"]) == (3, "auto", 0.25)
+    assert settings(SearchSettings, write(tmp_path, 'workers = "auto"\n'), {}).workers == "auto"
 
 
 def test_threads_are_a_number_or_measured(tmp_path: Path) -> None:

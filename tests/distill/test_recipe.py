@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from n2n.distill.recipe import Recipe, full_recipe, learning_rate, quick_recipe, teacher_recipe, total_steps
+from n2n.distill.recipe import (
+    Recipe,
+    forward_passes,
+    full_recipe,
+    learning_rate,
+    quick_recipe,
+    teacher_recipe,
+    total_steps,
+)
 
 
 @pytest.mark.parametrize(
@@ -73,3 +81,9 @@ def test_quick_distillation_is_as_documented():
     assert (recipe.objective, recipe.steps, recipe.batch_size, recipe.lr) == ("kd", 100, 32, 0.03)
     assert recipe.views > 0
     assert recipe.reestimate > 0
+
+
+def test_forward_passes_are_three_for_a_trained_image_and_one_for_another() -> None:
+    assert forward_passes(Recipe(steps=100, batch_size=32), examples=5000, looked_at=2000) == 3 * 3200 + 2000
+    assert forward_passes(Recipe(epochs=2, batch_size=32), examples=70, looked_at=0) == 3 * 2 * 64  # whole batches
+    assert forward_passes(Recipe(steps=10, batch_size=32), examples=8, looked_at=0) == 3 * 80

@@ -252,3 +252,8 @@ def test_a_student_that_has_no_maps_left_is_recorded_as_failed(world, building):
     evaluation = evaluate([space.random(np.random.default_rng(0))])[0]
     assert evaluation.status is Status.FAILED
     assert "does not run: StageError: the student (Sequential) has no feature maps" in evaluation.reason
+
+
+def test_the_images_shown_are_those_of_the_steps_and_of_validation(world):
+    judge = distillation(world.space, world.teacher, world.training, recipe=world.recipe, validation_subset=20)
+    assert judge.images_shown == 3 * 6 * 16 + 20  # six steps of 16 images

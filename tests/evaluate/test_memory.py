@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from n2n.evaluate import Memory, Status, distillation, fake, remembered
+from n2n.evaluate import Memory, Status, cached, distillation, fake, remembered
 from n2n.evaluate.base import not_ok
 from n2n.evaluate.memory import CacheError
 
@@ -59,6 +59,33 @@ def test_failures_are_judged_again(world, path):
     assert remembered(inner, opened(path), recipe="r", seed=0)(student)[0].status is Status.OK
 
 
+class Interrupted:
+    """Judges one student, and is interrupted over the next."""
+
+    def __init__(self, space):
+        self.inner, self.judged = fake(space, lambda student: 0.5), []
+
+    def __call__(self, batch):
+        self.judged = self.inner(batch[:1])
+        raise KeyboardInterrupt
+
+    def known(self, batch):
+        asked = [one.fingerprint for one in batch]
+        return [one for one in self.judged if one.fingerprint in asked]
+
+
+def test_an_interrupt_keeps_what_was_judged_and_what_the_file_knew(world, path):
+    a, b, c = world.students(3)
+    remembered(fake(world.space, lambda student: 0.5), opened(path), recipe="r", seed=0)([c])
+    judge = cached(remembered(Interrupted(world.space), opened(path), recipe="r", seed=0))
+    with pytest.raises(KeyboardInterrupt):
+        judge([a, b, c])
+    assert [one.fingerprint for one in judge.known([a, b, c])] == [a.fingerprint, c.fingerprint]
+    later = fake(world.space, lambda student: 0.5)
+    remembered(later, opened(path), recipe="r", seed=0)([a, b, c])
+    assert later.batches == [(b.fingerprint,)]
+
+
 def test_damage_is_told_with_the_file(world, path):
     path.write_bytes(b"no database" * 100)
     with pytest.raises(CacheError, match=r"judged\.sqlite cannot be used"):
@@ -103,3 +130,27 @@ def test_the_key_of_a_recipe_knows_all_that_matters(world):
     others = [key(steps=6), *(key(steps=5, **one) for one in changes)]
     assert same == again
     assert len({same, *others}) == 7
+
+
+def test_what_is_streamed_is_in_every_file_before_the_batch_ends(world, tmp_path):
+    """A process that dies within a batch loses the student at which it dies, and none before it."""
+    inner = fake(world.space, lambda student: 0.5)
+    a, b, c = world.students(3)
+
+    class Dying:
+        def __call__(self, students):
+            return self.stream(students, lambda one: None)
+
+        def stream(self, students, keep):
+            for student in students:
+                if student is c:
+                    raise SystemExit
+                keep(inner([student])[0])
+            return []
+
+    low, high = (opened(tmp_path / name) for name in ("low.sqlite", "high.sqlite"))
+    evaluate = remembered(remembered(Dying(), low, recipe="r", seed=0), high, recipe="r", seed=0)
+    with pytest.raises(SystemExit):
+        evaluate([a, b, c])
+    for memory in (low, high):
+        assert set(memory.get("r", 0, [one.fingerprint for one in (a, b, c)])) == {a.fingerprint, b.fingerprint}

@@ -19,7 +19,7 @@ from n2n.distill.recipe import Recipe
 from n2n.distill.teacher import Teacher
 from n2n.evaluate import distillation, fake, ray_pool
 from n2n.evaluate.base import Evaluate
-from n2n.evaluate.ray_pool import ray_running
+from n2n.evaluate.ray_cluster import ray_running
 from n2n.networks import build_teacher
 from search_spaces import layer_shrinkage
 from search_spaces.base import SearchSpace

@@ -1,0 +1,75 @@
+"""A Ray to run in: one that runs already, a cluster to join, or one of our own that ends with us."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from n2n.evaluate.pool_plan import Node, PoolError
+
+
+@contextmanager
+def ray_running(workers: int | str, *, threads: int | None = None, address: str | None = None) -> Iterator[None]:
+    """A Ray for that many workers, shared by all pools inside; nothing for 0 workers, or where Ray runs already.
+
+    Starting Ray takes seconds, so whoever opens several pools in a row wraps them in this.
+
+    Args:
+        workers: how many there will be, or "auto".
+        threads: of each; None where the pool decides by the cores.
+        address: of a running cluster to join, e.g. "auto" or "10.0.0.1:6379"; None starts one here.
+
+    Raises:
+        PoolError: nobody answers at the address.
+    """
+    if workers == 0:
+        yield
+        return
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address is None:
+        # As many as asked for, even beyond the cores: that only slows them down.
+        cores = max(os.cpu_count() or 1, workers * (threads or 1) if isinstance(workers, int) else 1)
+        ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    else:
+        try:
+            _knock(address)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise PoolError(
+                f"address={address!r}: expected a running Ray cluster, found none ({error}); start one with"
+                " `ray start --head`, or leave the address out to use this machine"
+            ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str, seconds: float = 10.0) -> None:
+    """Opens and closes a connection to HOST:PORT: where nobody answers, Ray itself tries for minutes.
+
+    Raises:
+        OSError: nobody answers.
+    """
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=seconds).close()
+
+
+def nodes() -> list[Node]:
+    """What the machines of the running Ray have, those that are alive."""
+    import ray
+
+    everything: Any = ray
+    found = [one["Resources"] for one in everything.nodes() if one["Alive"]]
+    return [Node(one.get("CPU", 0.0), one.get("memory", 0.0), one.get("GPU", 0.0)) for one in found]
