@@ -26,6 +26,7 @@ from n2n.distill.recipe import quick_recipe
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluate, Evaluation
 from n2n.evaluate.cached import cached
+from n2n.evaluate.flight import Flight
 from n2n.evaluate.ladder import Climbs
 from n2n.evaluate.memory import Memory, remembered
 from n2n.networks import Timings
@@ -54,7 +55,7 @@ KEEP_BIAS = 2.2
 """The removal policy starts by keeping nine layers of ten: without half of its layers no teacher is worth a try."""
 
 MakeEvaluate = Callable[[SearchSpace], Evaluate]
-OpenJudge = Callable[[SearchSpace], AbstractContextManager[Evaluate]]
+OpenJudge = Callable[[SearchSpace], AbstractContextManager[Evaluate | Flight]]
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ class Job:
             agent.load(self.policies[stage].state)
         return agent
 
-    def judging(self, space: SearchSpace, journal: Memory) -> AbstractContextManager[Evaluate]:
+    def judging(self, space: SearchSpace, journal: Memory) -> AbstractContextManager[Evaluate | Flight]:
         """Quick distillation of a space's students, here or in workers that end with the stage."""
         return judging(space, self.finish, self._reward(Budget()), (*self.memories, journal), self.climbs)
 

@@ -67,6 +67,7 @@ def search(
     precision: str = "auto",
     workers: int | str = 0,
     address: str | None = None,
+    asynchronous: bool = False,
     gpus_per_worker: float = 0.0,
     threads: int | str | None = None,
     force: bool = False,
@@ -163,6 +164,7 @@ def search(
         precision=precision,
         workers=workers,
         address=address,
+        asynchronous=asynchronous,
         gpus_per_worker=gpus_per_worker,
         threads=threads,
     )

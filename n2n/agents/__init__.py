@@ -19,5 +19,7 @@ AGENTS: dict[str, Callable[..., Agent]] = {
     "evolution": evolution,
     "ppo": ppo,
 }
+PATIENT = ("reinforce", "random", "evolution")
+"""Those that may learn from rollouts which they made before their last updates (`n2n.agents.base.Patient`)."""
 
-__all__ = ["AGENTS", "Agent", "Rollout", "Stats", "Trajectory", "rollout"]
+__all__ = ["AGENTS", "PATIENT", "Agent", "Rollout", "Stats", "Trajectory", "rollout"]

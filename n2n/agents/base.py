@@ -22,12 +22,15 @@ class Trajectory:
         legal: bool [T, B, A].
         actions: int64 [T, B].
         rewards: float32 [B], that of the finished student; the decisions before it earn nothing.
+        behaviour: float32 [T, B], the log-probabilities of the actions when they were taken, where the agent may have
+            learned since; None where it has not.
     """
 
     observations: Tensor
     legal: Tensor
     actions: Tensor
     rewards: Tensor
+    behaviour: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,15 @@ class Agent(Protocol):
         Raises:
             ValueError: names or shapes are not those of this agent.
         """
+        ...
+
+
+@runtime_checkable
+class Patient(Protocol):
+    """An agent that may learn from rollouts which it made before its last updates."""
+
+    def behaviour(self, trajectory: Trajectory) -> Tensor | None:
+        """What to note of a rollout when it is made, see `Trajectory.behaviour`; None where the agent needs nothing."""
         ...
 
 

@@ -63,6 +63,9 @@ class EvolutionAgent:
             self._population.pop(1 if best == 0 else 0)
         return reward_stats(trajectory)
 
+    def behaviour(self, trajectory: Trajectory) -> None:
+        """Ageing evolution takes its members whenever they come."""
+
     def state(self) -> dict[str, Tensor]:
         """No weights."""
         return {}

@@ -27,6 +27,9 @@ class RandomAgent:
         """Reports the rewards."""
         return reward_stats(trajectory)
 
+    def behaviour(self, trajectory: Trajectory) -> None:
+        """Nothing is learned, so nothing is to be corrected."""
+
     def state(self) -> dict[str, Tensor]:
         """No weights."""
         return {}

@@ -90,6 +90,10 @@ class ReinforceAgent:
 
         The mean over the decisions in place of the sum scales the loss alone: Adam does not see it, and the entropy
         bonus means the same for short and long rollouts.
+
+        Rollouts of an earlier policy mu count by `min(1, prod_t pi(a_tb) / mu(a_tb))`: importance sampling, truncated
+        so that no rollout counts for more than one (Ionides 2008; Espeholt et al. 2018, IMPALA, section 4.1). Below
+        the bound the gradient is that of pi; at the bound it leans to what mu preferred.
         """
         rewards, options = trajectory.rewards, self.options
         expected = rewards.mean().item() if self.baseline is None else self.baseline
@@ -98,6 +102,8 @@ class ReinforceAgent:
         logits = self.policy.all_logits(trajectory.observations, previous)
         log_probabilities = masked_log_probabilities(logits, trajectory.legal)  # [T, B, A]
         taken = log_probabilities.gather(-1, trajectory.actions.unsqueeze(-1)).squeeze(-1)  # [T, B]
+        if trajectory.behaviour is not None:
+            gain = gain * (taken.detach() - trajectory.behaviour).sum(0).clamp(max=0.0).exp()
         entropy = -(log_probabilities.exp() * log_probabilities).sum(-1).mean()
         loss = -(gain * taken).mean() - options.entropy_weight * entropy
         self._optimizer.zero_grad()
@@ -114,6 +120,15 @@ class ReinforceAgent:
             baseline=expected,
             gradient_norm=norm.item(),
         )
+
+    @torch.no_grad()
+    @one_thread()
+    def behaviour(self, trajectory: Trajectory) -> Tensor:
+        """The log-probabilities of the actions by the present policy, [T, B]."""
+        previous = one_hot_previous(trajectory.actions, self._actions)  # [T, B, A]
+        logits = self.policy.all_logits(trajectory.observations, previous)
+        log_probabilities = masked_log_probabilities(logits, trajectory.legal)
+        return log_probabilities.gather(-1, trajectory.actions.unsqueeze(-1)).squeeze(-1)
 
     def state(self) -> dict[str, Tensor]:
         """The weights of the policy."""

@@ -166,6 +166,7 @@ class SearchSettings(NetworkSettings, SpaceSettings):
     precision: Precision = "auto"
     workers: Workers = 0
     address: str | None = None
+    asynchronous: bool = False
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0
     threads: Threads = "auto"
 

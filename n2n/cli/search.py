@@ -93,6 +93,10 @@ def command(
     workers: Annotated[
         str | None, typer.Option("--workers", help="Ray workers, a number or auto; 0 judges in this process.")
     ] = None,
+    asynchronous: Annotated[
+        bool | None,
+        typer.Option("--async", help="Workers wait for no batch; it is not repeatable then."),
+    ] = None,
     address: Annotated[
         str | None, typer.Option("--address", help="Of a running Ray cluster to judge on; auto finds a local one.")
     ] = None,

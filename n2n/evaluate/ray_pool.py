@@ -81,9 +81,8 @@ class RayPool:
         if self._crew is None:
             self._crew = self._start()
         try:
-            self._run(
-                self._crew, sorted(alike.values(), key=lambda one: -work[one.fingerprint]), rung, work, judged, keep
-            )
+            longest_first = sorted(alike.values(), key=lambda one: -work[one.fingerprint])
+            self._run(self._crew, longest_first, rung, judged, keep)
         finally:  # nothing is under way unless this was interrupted, or an evaluator raised an error
             judged.update({one.fingerprint: one for one in self._crew.abandon()})
         return [judged[student.fingerprint] for student in students]
@@ -93,34 +92,17 @@ class RayPool:
         crew: Crew,
         students: Sequence[Architecture],
         rung: str,
-        work: Mapping[str, float],
         judged: dict[str, Evaluation],
         keep: Callable[[Evaluation], None],
     ) -> None:
         """Has all students judged, and enters each into `judged` as soon as it is."""
-
-        def enter(found: Evaluation) -> None:
-            judged[found.fingerprint] = found
-            keep(found)
-
-        waiting = deque(students)
-        losses: dict[str, list[Lost]] = {}
+        line = _Line(self, crew, rung)
+        for student in students:
+            line.add(student)
         while len(judged) < len(students):
-            while waiting and crew.free:
-                student = waiting.popleft()
-                crew.give(student, rung, self._pace.limit(rung, work[student.fingerprint]))
-            for task, found in crew.next():
-                key = task.student.fingerprint
-                if not isinstance(found, Lost):
-                    enter(found)
-                    if found.status is Status.OK:  # others take no time, or end early
-                        self._pace.enter(rung, work[key], found.seconds)
-                    continue
-                losses.setdefault(key, []).append(found)
-                if len(losses[key]) <= self._options.retries:
-                    waiting.append(task.student)  # behind the others, which it shall not hold up
-                else:
-                    enter(self._given_up(task.student, losses[key]))
+            for found in line.next():
+                judged[found.fingerprint] = found
+                keep(found)
 
     def _work(self, student: Architecture, rung: str) -> float:
         """MACs that judging a student takes; 0 where there is no space to tell."""
@@ -144,6 +126,10 @@ class RayPool:
         judged = self._judged.get(rung, {})
         return [judged[one.fingerprint] for one in students if one.fingerprint in judged]
 
+    def flight(self, rung: str = "") -> PoolFlight:
+        """The pool as a judge that takes a student whenever a worker is free; see `n2n.evaluate.flight`."""
+        return PoolFlight(self, rung)
+
     def close(self) -> None:
         """Ends the workers; a pool that is used again starts new ones."""
         if self._crew is not None:
@@ -158,6 +144,76 @@ class RayPool:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _Line:
+    """Students of one rung on their way through the crew: handed out, tried again where a worker is lost, given up."""
+
+    def __init__(self, pool: RayPool, crew: Crew, rung: str) -> None:
+        self._pool, self._crew, self._rung = pool, crew, rung
+        self._waiting: deque[Architecture] = deque()
+        self._losses: dict[str, list[Lost]] = {}
+
+    def add(self, student: Architecture) -> None:
+        """Puts a student at the end."""
+        self._waiting.append(student)
+
+    def next(self) -> list[Evaluation]:
+        """What was judged meanwhile, or given up; waits a while where nothing was, and may give nothing."""
+        pool, found = self._pool, []
+        while self._waiting and self._crew.free:
+            student = self._waiting.popleft()
+            limit = pool._pace.limit(self._rung, pool._work(student, self._rung))
+            self._crew.give(student, self._rung, limit)
+        for task, outcome in self._crew.next():
+            key = task.student.fingerprint
+            if not isinstance(outcome, Lost):
+                found.append(outcome)
+                if outcome.status is Status.OK:  # others take no time, or end early
+                    pool._pace.enter(self._rung, pool._work(task.student, self._rung), outcome.seconds)
+                continue
+            self._losses.setdefault(key, []).append(outcome)
+            if len(self._losses[key]) <= pool._options.retries:
+                self._waiting.append(task.student)  # behind the others, which it shall not hold up
+            else:
+                found.append(pool._given_up(task.student, self._losses[key]))
+        return found
+
+
+@final
+class PoolFlight:
+    """See `RayPool.flight`."""
+
+    def __init__(self, pool: RayPool, rung: str) -> None:
+        self._pool, self._rung = pool, rung
+        self._line: _Line | None = None
+        self.pending = 0
+
+    @property
+    def slots(self) -> int:
+        """The workers; they are started here."""
+        crew = self._crew()
+        return crew.plan.workers
+
+    def _crew(self) -> Crew:
+        if self._pool._crew is None:
+            self._pool._crew = self._pool._start()
+        return self._pool._crew
+
+    def add(self, student: Architecture) -> None:
+        """Has a student judged as soon as a worker is free."""
+        if self._line is None:
+            self._line = _Line(self._pool, self._crew(), self._rung)
+        self._line.add(student)
+        self.pending += 1
+
+    def next(self) -> list[Evaluation]:
+        """The students that were judged since the last call, at least one; none where nobody is on the way."""
+        found: list[Evaluation] = []
+        while self._line is not None and self.pending and not found:
+            found = self._line.next()
+        self.pending -= len(found)
+        return found
 
 
 @final

@@ -11,10 +11,11 @@ from n2n.distill.recipe import forward_passes, full_recipe
 from n2n.evaluate.base import Evaluate
 from n2n.evaluate.cached import Cached, cached
 from n2n.evaluate.distillation import Distillation, distillation
+from n2n.evaluate.flight import Flight, RememberedFlight
 from n2n.evaluate.ladder import Climbs, Rank, ladder
 from n2n.evaluate.memory import Memory, remembered
 from n2n.evaluate.pool_plan import PoolOptions
-from n2n.evaluate.ray_pool import ray_pools
+from n2n.evaluate.ray_pool import RayPool, ray_pools
 from n2n.evaluate.rungs import Rung
 from n2n.evaluate.scoring import Scoring, scoring
 from n2n.networks import training_bytes
@@ -55,8 +56,8 @@ def make_rung(rung: Rung, space: SearchSpace, finish: Finish) -> Distillation | 
 @contextmanager
 def judging(
     space: SearchSpace, finish: Finish, rank: Rank, memories: Sequence[Memory], climbs: Climbs
-) -> Iterator[Cached]:
-    """The judge of a space's students; workers, where there are any, end with it.
+) -> Iterator[Cached | Flight]:
+    """The judge of a space's students; workers, where there are any, end with it. A flight for asynchronous searches.
 
     Args:
         rank: by what students climb the ladder, where it has more than one rung.
@@ -86,6 +87,16 @@ def judging(
             if isinstance(judge, Distillation):
                 judge.prepare()
 
+    if options.asynchronous:
+        ((name, judge),) = judges.items()
+        images = {name: float(judge.images_shown)}
+        asked = pool_options(finish)
+        with RayPool(partial(dict, judges), asked, space=space, prepare=prepare, images=images) as pool:
+            flight: Flight = pool.flight(name)
+            for memory in memories:
+                flight = RememberedFlight(flight, memory, recipe=judge.recipe_key, seed=options.seed)
+            yield flight
+        return
     images = {name: float(judge.images_shown) for name, judge in judges.items()}
     with ray_pools(partial(dict, judges), images, pool_options(finish), space=space, prepare=prepare) as pools:
         yield climbed({name: kept(name, pool) for name, pool in pools.items()}, one_by_one=False)

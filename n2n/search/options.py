@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from n2n.agents import PATIENT
 from n2n.distill.objectives import OBJECTIVES
 from n2n.distill.precision import PRECISIONS
 from n2n.evaluate.distillation import STARTS
@@ -70,6 +71,7 @@ class SearchOptions:
     precision: str = "auto"
     workers: int | str = 0
     address: str | None = None
+    asynchronous: bool = False
     gpus_per_worker: float = 0.0
     threads: int | str | None = None
 
@@ -99,6 +101,7 @@ class SearchOptions:
         _one_of("precision", self.precision, PRECISIONS)
         _check_device(self.device)
         _check_threads(self.threads)
+        _check_asynchronous(self)
         _check_workers(self)
         _check_factors(self.factors)
 
@@ -154,6 +157,19 @@ def _check_ladder(options: SearchOptions) -> None:
         raise SearchError(
             f"promote={options.promote} without a ladder: name the rungs that students climb, e.g."
             " ladder=('refit:0', 'refit:60')"
+        )
+
+
+def _check_asynchronous(options: SearchOptions) -> None:
+    """Refuses an asynchronous search that has nobody to wait for, or a ladder, which compares whole batches."""
+    if options.asynchronous and options.workers == 0:
+        raise SearchError("asynchronous=True needs workers that judge side by side; say workers=2 or more, or 'auto'")
+    if options.asynchronous and options.ladder:
+        raise SearchError("asynchronous=True does not go with a ladder, whose rungs compare the students of a batch")
+    if options.asynchronous and options.agent not in PATIENT:
+        raise SearchError(
+            f"asynchronous=True: the agent {options.agent!r} learns from its latest rollouts only; choose one of"
+            f" {', '.join(PATIENT)}"
         )
 
 

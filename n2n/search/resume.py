@@ -24,7 +24,7 @@ from n2n.search.store import FILE, Record, read_records
 JOURNAL = "judged.sqlite"
 """The run's own judgements by rung, seed and student, each on disk as soon as it is made."""
 CONFIG, ENVIRONMENT, RESULT, FINISHED = "config.json", "environment.json", "result.json", "finished.json"
-FREE = frozenset({"workers", "seconds", "cache", "threads", "command", "teacher_latency"})
+FREE = frozenset({"workers", "address", "gpus_per_worker", "seconds", "cache", "threads", "command", "teacher_latency"})
 """Keys of the configuration that may differ between a run and its resumption: they do not change what is found."""
 
 
@@ -50,9 +50,15 @@ class Earlier:
             stopped = read_json(folder / RESULT, ("stopped",))["stopped"]
             if stopped != "interrupted":
                 raise ArtefactError(f"the run in {folder} came to its end (by: {stopped}); there is nothing to resume")
+        config = read_json(folder / CONFIG)
+        if config.get("asynchronous"):
+            raise ArtefactError(
+                f"the run in {folder} was asynchronous: what it did next was up to the clock, so it cannot go on as it"
+                f" would have; start another with cache={str(folder / JOURNAL)!r} and nobody is judged twice"
+            )
         records = tuple(read_records(folder)) if (folder / FILE).is_file() else ()
         environment = read_json(folder / ENVIRONMENT) if (folder / ENVIRONMENT).is_file() else {}
-        return cls(folder, read_json(folder / CONFIG), environment, records)
+        return cls(folder, config, environment, records)
 
     def probed(self, device: str) -> Probed | None:
         """What the run measured to be fastest; it is not measured again, for other settings round otherwise."""

@@ -125,7 +125,7 @@ def run_stage(
         WriteError: the file system refused.
     """
     judge, meter = Judge(evaluate, clock), Meter(limits, clock)
-    book = _Book(name, judge, reward, meter, store, curve, check)
+    book = Book(name, judge, reward, meter, store, curve, check)
     updates = 0
     display.begin(name, limits.evaluations)
     stopped = ""
@@ -134,19 +134,25 @@ def run_stage(
             stats = _iterate(space, book, agent, min(rollouts, meter.left))
             updates += 1
             book.draw(stats)
-            display.update(meter.evaluations, _remark(book.records))
+            display.update(meter.evaluations, remark(book.records))
             stopped = meter.reached(reserve(judge.seconds / max(1, meter.evaluations)))
     except KeyboardInterrupt:
         stopped = "interrupted"
         book.enter()
         if book.batch:  # judged, and perhaps learned from, but not drawn yet
             book.draw({})
+    return ended(book, agent, space, display, updates=updates, stopped=stopped)
+
+
+def ended(book: Book, agent: Agent, space: SearchSpace, display: Display, *, updates: int, stopped: str) -> StageResult:
+    """The result of a stage, told to the display, too."""
+    meter = book.meter
     display.note(
-        f"{name}: {meter.evaluations} students judged, {meter.hits} repeats, {meter.seconds:.1f} s, "
+        f"{book.name}: {meter.evaluations} students judged, {meter.hits} repeats, {meter.seconds:.1f} s, "
         f"stopped by {stopped}"
     )
     return StageResult(
-        name=name,
+        name=book.name,
         records=tuple(book.records),
         state=agent.state(),
         updates=updates,
@@ -155,13 +161,13 @@ def run_stage(
         evaluations=meter.evaluations,
         hits=meter.hits,
         seconds=meter.seconds,
-        judging=judge.seconds,
+        judging=book.judge.seconds,
         stopped=stopped,
     )
 
 
 @dataclass
-class _Book:
+class Book:
     """The records of a stage, in memory, in the store and as the learning curve."""
 
     name: str
@@ -208,7 +214,7 @@ class _Book:
         self.batch = []
 
 
-def _iterate(space: SearchSpace, book: _Book, agent: Agent, students: int) -> Mapping[str, float]:
+def _iterate(space: SearchSpace, book: Book, agent: Agent, students: int) -> Mapping[str, float]:
     """One batch: roll out, store, learn. What was judged is on disk before the agent changes."""
     iteration = book.meter.batches
     env = StudentVectorEnv(space, book.judge, lambda one: book.reward(one, iteration), students)
@@ -245,7 +251,8 @@ def _append(path: Path, row: Sequence[object]) -> None:
         raise WriteError(f"cannot write {path}: {error.strerror or error}; earlier rows are safe") from error
 
 
-def _remark(records: list[Record]) -> str:
+def remark(records: list[Record]) -> str:
+    """The best so far, in words."""
     best = max(records, key=lambda one: one.reward)
     accuracy, parameters = best.evaluation.expected, best.evaluation.parameters
     if accuracy is None or parameters is None:

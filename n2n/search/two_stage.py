@@ -17,6 +17,7 @@ from pathlib import Path
 from n2n.agents.base import Agent
 from n2n.evaluate.base import Evaluate, Evaluation, Status, not_ok
 from n2n.evaluate.cached import refusing
+from n2n.evaluate.flight import Flight
 from n2n.reward import Budget
 from n2n.search.errors import NoDecisionError
 from n2n.search.limits import Limits
@@ -24,6 +25,7 @@ from n2n.search.options import SearchOptions
 from n2n.search.progress import Display
 from n2n.search.spaces import Spaces, limits_of
 from n2n.search.stage import StageResult, StageReward, run_stage
+from n2n.search.stage_async import run_stage_async
 from n2n.search.store import Record, Store
 from search_spaces.base import Architecture, SearchSpace, SpaceError
 from search_spaces.limits import NO_LIMITS
@@ -88,7 +90,7 @@ def two_stage(
     spaces: Spaces,
     options: SearchOptions,
     *,
-    open_judge: Callable[[SearchSpace], AbstractContextManager[Evaluate]],
+    open_judge: Callable[[SearchSpace], AbstractContextManager[Evaluate | Flight]],
     make_agent: Callable[[str, SearchSpace], Agent],
     rewards: Rewards,
     budget: Budget,
@@ -102,7 +104,8 @@ def two_stage(
     """Runs the stages and leaves `evaluations.sqlite` and `learning_curve.csv` in `out`.
 
     Args:
-        open_judge: the judge of a space's students, open while its stage runs.
+        open_judge: the judge of a space's students, open while its stage runs; a `Flight` where rollouts wait for no
+            other.
         make_agent: the agent of a stage ("removal", "shrinkage") in its space.
         finish_seconds: from the mean seconds of one judgement to what the rest of the run will take after the loop.
         spent: seconds of the time limit that were gone before the loop.
@@ -125,11 +128,13 @@ def two_stage(
                 opened[name] = space
                 with open_judge(space) as judge:
                     doomed = stages_left > 1 and limits_of(budget) != NO_LIMITS
-                    evaluate = refusing(judge, partial(hopeless, space, spaces, budget)) if doomed else judge
-                    stage = run_stage(
-                        name,
-                        space,
-                        evaluate,
+                    refuse = partial(hopeless, space, spaces, budget) if doomed else None
+                    if isinstance(judge, Flight):
+                        run = partial(run_stage_async, name, space, judge, refuse=refuse)
+                    else:
+                        evaluate = judge if refuse is None else refusing(judge, refuse)
+                        run = partial(run_stage, name, space, evaluate, check=check)
+                    stage = run(
                         rewards.of(name, plan),
                         make_agent(name, space),
                         rollouts=options.rollouts,
@@ -139,7 +144,6 @@ def two_stage(
                         display=display,
                         reserve=_reserve(options, stages_left, finish_seconds),
                         clock=clock,
-                        check=check,
                     )
                     done.append(stage)
                 interrupted = stage.stopped == "interrupted"
