@@ -36,7 +36,7 @@ from n2n.search.spaces import gradients
 from search_spaces.base import Architecture, SearchSpace
 from search_spaces.layer_removal import LayerRemoval
 from search_spaces.layer_shrinkage import FACTORS, LayerShrinkage
-from search_spaces.panel import Member, panel
+from search_spaces.panel import Member, in_turn, panel
 from search_spaces.teacher.reading import read
 
 RUNGS = ("score:naswot", "inherited:0", "refit:0", "refit:60", "inherited:60", "inherited:100")
@@ -146,7 +146,7 @@ def calibrate(
     reading = read(teacher.network, example.to(device))
     space = LayerRemoval(reading, granularity=granularity, kept=frozenset(), may_be_empty=True,
                          gradients=gradients(teacher, data.training, options))  # fmt: skip
-    members = _in_turn(panel(space, partial(_widths, space), size=students, seed=seed))
+    members = in_turn(panel(space, partial(_widths, space), size=students, seed=seed))
     if len(members) < FEWEST:
         raise PanelError(
             f"students={students}: {teacher.name} has students for {len(members)} of these places only, expected"
@@ -195,11 +195,6 @@ def _check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
 def _widths(space: LayerRemoval, start: Architecture) -> SearchSpace:
     return LayerShrinkage(space.reading, factors=FACTORS, round_to=1, kernels=False, kept=frozenset(), start=start,
                           may_be_empty=True)  # fmt: skip
-
-
-def _in_turn(members: Sequence[Member]) -> tuple[Member, ...]:
-    """Every third, then the next: whenever the time ends, all sizes have been seen."""
-    return tuple(member for start in range(3) for member in members[start::3])
 
 
 Wanted = list[tuple[str, int]]

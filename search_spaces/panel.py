@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +66,15 @@ def panel(
     if not chosen:
         raise SpaceError(f"panel: no student was found between {low:.0%} and {high:.0%} of the teacher's parameters")
     return tuple(chosen)
+
+
+STRIDE = 5
+"""No multiple of three, by which depths alternate."""
+
+
+def in_turn(members: Sequence[Member]) -> tuple[Member, ...]:
+    """The same members in an order that sees all sizes and depths early, wherever it is cut off."""
+    return tuple(member for start in range(STRIDE) for member in members[start::STRIDE])
 
 
 def _candidates(

@@ -39,7 +39,7 @@ from n2n.report.fidelity import CSV_COLUMNS, csv_rows, plain_table, plot_fidelit
 from n2n.search.teachers import load_teacher
 from search_spaces import layer_removal
 from search_spaces.layer_shrinkage import FACTORS, LayerShrinkage
-from search_spaces.panel import Member, panel
+from search_spaces.panel import Member, in_turn, panel
 
 RESULTS = Path(__file__).parent / "results"
 TRUTH = "inherited:3e"
@@ -149,11 +149,10 @@ def run(name: str, world: World, members: tuple[Member, ...], wanted: list[str],
         only_seed: int | None) -> None:  # fmt: skip
     """Makes the rows that are missing, in an order that sees all sizes early."""
     path = RESULTS / f"{name}-evaluators.csv"
-    turns = tuple(one for start in range(3) for one in members[start::3])
     for rung in wanted:
         for seed in range(SEEDS.get(rung, 1)) if only_seed is None else [only_seed]:
             judge = None
-            for member in turns:
+            for member in in_turn(members):
                 if (rung, seed, member.architecture.fingerprint) in keys(read_judgements(path)):
                     continue
                 judge = judge or world.judge(rung, seed)

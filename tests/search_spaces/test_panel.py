@@ -11,7 +11,7 @@ from search_spaces import layer_removal
 from search_spaces.base import Architecture, SpaceError
 from search_spaces.layer_removal import LayerRemoval
 from search_spaces.layer_shrinkage import FACTORS, LayerShrinkage
-from search_spaces.panel import panel
+from search_spaces.panel import in_turn, panel
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +46,15 @@ def test_what_cannot_be_met_is_refused(removal: LayerRemoval) -> None:
         panel(removal, lambda start: shrinkage(removal, start), size=3, low=0.5, high=0.2)
     with pytest.raises(SpaceError, match="no student was found between 0% and 0% of the teacher's parameters"):
         panel(removal, lambda start: shrinkage(removal, start), size=1, low=1e-6, high=2e-6)
+
+
+def test_the_first_in_turn_are_of_all_sizes_and_depths(removal: LayerRemoval) -> None:
+    members = panel(removal, lambda start: shrinkage(removal, start), size=18)
+    order = in_turn(members)
+    assert sorted(one.cost.parameters for one in order) == sorted(one.cost.parameters for one in members)
+    first = order[: len(order) // 3]
+    place = {one.architecture.fingerprint: index for index, one in enumerate(members)}
+    places = [place[one.architecture.fingerprint] for one in first]
+    assert {index % 3 for index in places} == {0, 1, 2}
+    assert min(places) < len(members) / 4
+    assert max(places) >= 3 * len(members) / 4
