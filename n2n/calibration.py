@@ -248,8 +248,12 @@ class _Work:
         Raises:
             WriteError: the file system refused.
         """
-        left = self.missing(self.made())
+        made = self.made()
+        left = self.missing(made)
         judges = _Judges(self.finish, self.space)
+        for one in made:
+            judges.enter(one.rung, one.seconds)
+        there = len(truth_of(made, self.truth))
         shown.begin("calibration", len(left))
         try:
             for done, (member, wanted) in enumerate(left):
@@ -262,6 +266,10 @@ class _Work:
                     if not one.ok:
                         shown.note(f"{rung}: student {one.fingerprint} {one.status}: {one.reason}")
                 shown.update(done + 1, f"{member.cost.parameters:,} parameters")
+                if done == 0 and deadline is not None:
+                    words = shortfall(there + 1, judges.expected(wanted), deadline - time.monotonic(), self.truth)
+                    if words:
+                        shown.note(words)
         except KeyboardInterrupt:
             shown.note("interrupted; the same command goes on from here")
 
@@ -270,6 +278,24 @@ class _Work:
             append_judgement(self.path, one)
         except OSError as error:
             raise WriteError(f"cannot write {self.path}: {error.strerror or error}; earlier rows are safe") from error
+
+
+def shortfall(there: int, each: float, left: float, truth: str) -> str:
+    """What to say where the time will not reach for an interval; "" where it does.
+
+    Args:
+        there: students that the long distillation `truth` has judged.
+        each: seconds that another one takes with all rungs.
+        left: seconds until the time limit.
+    """
+    reached = there + max(0, int(left / each)) if each > 0 else FEWEST
+    if reached >= FEWEST:
+        return ""
+    return (
+        f"at {each:.0f} s a student the time reaches {reached} of the {FEWEST} that an interval needs: allow"
+        f" {(FEWEST - there) * each - left:.0f} s more, now or in another call, or measure against fewer epochs than"
+        f" {truth}"
+    )
 
 
 class _Judges:
@@ -291,9 +317,13 @@ class _Judges:
                 judge.prepare()
             self._opened[rung, seed] = judge
         (found,) = self._opened[rung, seed]([member.architecture])
-        self._rates.setdefault(rung, []).append(found.seconds)
+        self.enter(rung, found.seconds)
         share = member.cost.parameters / self._finish.teacher.parameters
         return Judgement.of(rung, seed, found, share=share, removed=member.removed)
+
+    def enter(self, rung: str, seconds: float) -> None:
+        """Notes what a judgement took."""
+        self._rates.setdefault(rung, []).append(seconds)
 
     def expected(self, wanted: Wanted) -> float:
         """Seconds that a student's judgements will take: the longest of each rung so far, 0 where there is none."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import n2n
-from n2n.calibration import Calibration
+from n2n.calibration import Calibration, shortfall
 from n2n.data import Data, load
 from n2n.distill.accuracy import accuracy
 from n2n.distill.features import StageError
@@ -206,6 +206,14 @@ def test_almost_no_time_ends_in_words(teacher: nn.Module, digits: Data, tmp_path
     ):
         calibrate(teacher, digits, tmp_path, seconds=1e-6)
     assert "stopped by the time limit after 0 of 16 students" in (tmp_path / "run.log").read_text()
+
+
+def test_too_little_time_is_foreseen_with_the_arithmetic() -> None:
+    words = shortfall(there=1, each=100.0, left=450.0, truth="inherited:3e")
+    assert words.startswith("at 100 s a student the time reaches 5 of the 8 that an interval needs: allow 250 s more")
+    assert "fewer epochs than inherited:3e" in words
+    assert shortfall(there=1, each=100.0, left=700.0, truth="inherited:3e") == ""
+    assert shortfall(there=8, each=100.0, left=0.0, truth="inherited:3e") == ""
 
 
 def test_a_network_without_batch_norm_is_told_what_inherited_means(whole: Calibration) -> None:
