@@ -271,7 +271,7 @@ def test_a_folder_of_something_else_is_refused(teacher: nn.Module, digits: Data,
         calibrate(teacher, digits, tmp_path / "mine")
     with pytest.raises(ArtefactError, match=r"note\.txt is a file; give a folder"):
         calibrate(teacher, digits, tmp_path / "mine" / "note.txt")
-    with pytest.raises(WriteError, match="cannot make the run folder"):
+    with pytest.raises(WriteError, match="cannot make or clear the run folder"):
         calibrate(teacher, digits, tmp_path / "mine" / "note.txt" / "below")
 
 
