@@ -18,7 +18,17 @@ from n2n.distill.fit import check_objective
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluate
 from n2n.evaluate.distillation import Distillation
-from n2n.evaluate.fidelity import FEWEST, Fidelity, PanelError, ceiling, fidelities, in_words, recommended, truth_of
+from n2n.evaluate.fidelity import (
+    FEWEST,
+    Fidelity,
+    PanelError,
+    ceiling,
+    expectations,
+    fidelities,
+    in_words,
+    recommended,
+    truth_of,
+)
 from n2n.evaluate.judgements import Judgement, append_judgement, keys, read_judgements
 from n2n.evaluate.ranking import Ranking
 from n2n.evaluate.rungs import parse_rung
@@ -344,7 +354,10 @@ def _conclude(work: _Work) -> Calibration:
     found = Calibration(work.folder, judged, work.truth, lines, noise, recommended(lines, work.truth), notes)
     write_csv(work.folder / RANKING, CSV_COLUMNS, csv_rows(lines))
     plot_fidelity(work.folder / PLOT, lines, noise)
-    write_text(work.folder / LADDER, ladder_toml(found.ladder, found.truth, judged))
+    write_text(
+        work.folder / LADDER,
+        ladder_toml(found.ladder, found.truth, judged, expectations(judgements, found.ladder, work.truth)),
+    )
     write_text(work.folder / REPORT, "\n\n".join(["# Calibration", markdown_table(lines), *notes]) + "\n")
     return found
 

@@ -25,7 +25,7 @@ from n2n.policies import load_policies
 from n2n.search.artefacts import TeacherName
 from n2n.search.errors import SearchError
 from n2n.search.lock import claimed, hold
-from n2n.search.options import DEFAULT_FACTORS, BudgetValue, Granularity, SearchOptions
+from n2n.search.options import DEFAULT_FACTORS, BudgetValue, Granularity, SearchOptions, lines_of
 from n2n.search.progress import Logged, display
 from n2n.search.resume import Earlier
 
@@ -59,6 +59,7 @@ def search(
     start: str = "inherited",
     ladder: Sequence[str] = (),
     promote: float = 0.4,
+    expects: Mapping[str, Sequence[float]] | None = None,
     cache: str | Path | None = None,
     policy: str | Path | None = None,
     teacher_name: str | Mapping[str, Any] | None = None,
@@ -101,6 +102,9 @@ def search(
             "START:EPOCHSe", each with ":OBJECTIVE" where it is not "kd", e.g. ("refit:0", "refit:60"). All students of
             a batch are judged on the first, the better share `promote` of them on the next, and so on; the long
             distillation starts as the last rung does.
+        expects: by rung (intercept, slope, residual), the accuracy to expect after a long distillation from what the
+            rung says of a student, as `n2n.calibrate` finds it and writes it into `ladder.toml`; rewards are then of
+            that accuracy.
         cache: a file of judgements that runs on the same teacher and data share; a student that is in it is not judged
             again, and the search goes the same way as without it.
         policy: a policy folder, or a run's, to start the agent from.
@@ -158,6 +162,7 @@ def search(
         start=start,
         ladder=tuple(ladder),
         promote=promote,
+        expects=lines_of(expects or {}),
         cache=None if cache is None else str(cache),
         ignored_layers=tuple(ignored_layers),
         device=device,

@@ -161,6 +161,7 @@ class SearchSettings(NetworkSettings, SpaceSettings):
     start: Literal["inherited", "refit", "fresh"] = "inherited"
     ladder: tuple[str, ...] = ()
     promote: Annotated[float, Field(gt=0, le=1)] = 0.4
+    expects: dict[str, tuple[float, float, float]] = Field(default_factory=dict)
     cache: Path | None = None
     policy: Path | None = None
     precision: Precision = "auto"

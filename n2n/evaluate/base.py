@@ -46,7 +46,9 @@ class Evaluation:
         score: training-free, higher is better, where the student was scored.
         rung: of a ladder of fidelities, the one that the student reached; empty where there is no ladder.
         estimate: the accuracy, 0 to 1, that the last rung of the ladder would find: measured there, or predicted from
-            the rung that the student reached; None where there is no ladder.
+            the rung that the student reached; after a calibration, that of the long distillation. None where there is
+            no ladder.
+        settled: False below the last rung of a ladder.
     """
 
     fingerprint: str
@@ -68,6 +70,7 @@ class Evaluation:
     score: float | None = None
     rung: str = ""
     estimate: float | None = None
+    settled: bool = True
 
     def __post_init__(self) -> None:
         """Refuses a record that contradicts itself.
@@ -94,11 +97,6 @@ class Evaluation:
     def expected(self) -> float | None:
         """The accuracy that rewards and fronts are made of: comparable between the rungs of one ladder."""
         return self.accuracy if self.estimate is None else self.estimate
-
-    @property
-    def measured(self) -> bool:
-        """Whether `expected` was measured, and not predicted from a cheaper rung."""
-        return self.accuracy is not None and self.accuracy == self.expected
 
 
 Evaluate = Callable[[Sequence[Architecture]], list[Evaluation]]

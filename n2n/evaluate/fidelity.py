@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from n2n.evaluate.judgements import Judgement
+from n2n.evaluate.ladder import Correction, correction, signal
 from n2n.evaluate.ranking import Ranking, ranking, ranking_gain
 
 FEWEST = 8
@@ -158,6 +159,19 @@ def recommended(lines: Sequence[Fidelity], truth: str) -> tuple[str, ...]:
         return (*(one.rung for one in chosen), truth)
     last = max(able, key=lambda one: one.ranking.tau)
     return (*(one.rung for one in chosen if one.seconds < last.seconds and one is not last), last.rung)
+
+
+def expectations(judgements: Sequence[Judgement], rungs: Sequence[str], truth: str) -> dict[str, Correction]:
+    """By rung, the least-squares line from what it says of a student to the mean accuracy of the rung `truth`."""
+    mean = {key: float(np.mean(values)) for key, values in truth_of(judgements, truth).items()}
+    lines = {}
+    for rung in rungs:
+        own = {one.fingerprint: signal(one) for one in judgements if one.rung == rung and one.ok and one.seed == 0}
+        known = {key: value for key, value in own.items() if value is not None and key in mean}
+        line = correction(list(known.values()), [mean[key] for key in known])
+        if line is not None:
+            lines[rung] = line
+    return lines
 
 
 def in_words(lines: Sequence[Fidelity], noise: Ranking | None) -> tuple[str, ...]:

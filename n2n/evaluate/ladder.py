@@ -11,6 +11,7 @@ import numpy as np
 
 from n2n.evaluate.base import Evaluate, Evaluation, Status
 from n2n.evaluate.cached import Keeping
+from n2n.evaluate.judgements import Judgement
 from search_spaces.base import Architecture
 
 Rank = Callable[[Evaluation], float]
@@ -21,7 +22,7 @@ DOUBT = 2.0
 """Residual standard deviations that a prediction is given before its student is held to be off the front."""
 
 
-def signal(evaluation: Evaluation) -> float | None:
+def signal(evaluation: Evaluation | Judgement) -> float | None:
     """What a rung says of a student: agreement with the teacher where there is one, else accuracy, else score."""
     for value in (evaluation.agreement, evaluation.accuracy, evaluation.score):
         if value is not None and math.isfinite(value):
@@ -99,6 +100,7 @@ class Ladder:
     rank: Rank
     first: int
     climbs: Climbs
+    expects: Mapping[str, Correction]
 
     def __call__(self, students: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation each, in the same order: on the highest rung that the student reached."""
@@ -108,7 +110,8 @@ class Ladder:
         forced = set(unseen[: max(0, self.first - len(self.climbs.top))])
         last = list(self.rungs)[-1]
         for name, evaluate in self.rungs.items():
-            judged = [replace(one, rung=name) for one in evaluate(list(climbing.values()))]
+            found = evaluate(list(climbing.values()))
+            judged = [replace(one, rung=name, settled=name == last) for one in found]
             for one in judged:
                 self.climbs.enter(name, one, last=name == last)
                 reached[one.fingerprint] = one  # a student that fails on a dear rung has failed
@@ -126,16 +129,20 @@ class Ladder:
             for name, evaluate in reversed(list(self.rungs.items())):
                 kept: list[Evaluation] = evaluate.known([student]) if isinstance(evaluate, Keeping) else []
                 if kept:
-                    found.append(self._estimated(replace(kept[0], rung=name)))
+                    settled = name == list(self.rungs)[-1]
+                    found.append(self._estimated(replace(kept[0], rung=name, settled=settled)))
                     break
         return found
 
     def _chosen(self, name: str, judged: Sequence[Evaluation]) -> set[str]:
         """The better fraction, without those that cannot reach the front any more."""
-        line = self.climbs.line(name)
+        line = self._line(name)
         ranked = sorted(judged, key=lambda one: (self.rank(self._estimated(one)), signal(one) or 0.0), reverse=True)
         best = ranked[: math.ceil(self.promote * len(ranked))]
         return {one.fingerprint for one in best if not self._dominated(one, line)}
+
+    def _line(self, rung: str) -> Correction | None:
+        return self.expects[rung] if self.expects else self.climbs.line(rung)
 
     def _dominated(self, one: Evaluation, line: Correction | None) -> bool:
         """Whether a student that costs no more is better by more than the prediction can miss."""
@@ -144,7 +151,7 @@ class Ladder:
             return False
         hoped = line(value) + DOUBT * line.residual
         return any(
-            (top.accuracy or 0.0) > hoped and top.parameters <= one.parameters and top.macs <= one.macs
+            (self._estimated(top).expected or 0.0) > hoped and top.parameters <= one.parameters and top.macs <= one.macs
             for top in self.climbs.top.values()
         )
 
@@ -153,14 +160,20 @@ class Ladder:
         value = signal(one)
         if one.status is not Status.OK or value is None:
             return one
-        if one.rung == list(self.rungs)[-1]:
+        if one.settled and not self.expects:
             return replace(one, estimate=one.accuracy)
-        line = self.climbs.line(one.rung)
+        line = self._line(one.rung)
         return replace(one, estimate=None if line is None else line(value))
 
 
 def ladder(
-    rungs: Mapping[str, Evaluate], *, promote: float = 0.4, rank: Rank, first: int = FIRST, climbs: Climbs | None = None
+    rungs: Mapping[str, Evaluate],
+    *,
+    promote: float = 0.4,
+    rank: Rank,
+    first: int = FIRST,
+    climbs: Climbs | None = None,
+    expects: Mapping[str, Correction] | None = None,
 ) -> Ladder:
     """Judges every student on the first rung and the better ones on the next, by successive halving within a batch.
 
@@ -175,13 +188,19 @@ def ladder(
         promote: the share of a batch that climbs from each rung, in (0, 1]; one student at least.
         rank: which students are better.
         first: as many students climb the whole ladder before anybody is held back.
+        expects: by rung, the line from what it says of a student to the accuracy after a long distillation, as a
+            calibration has found it. Then nothing is learned on the way, and `estimate` is that accuracy on every rung,
+            the last included.
         climbs: what earlier students of the same teacher and data have shown on these rungs, e.g. in another space.
 
     Raises:
-        ValueError: no rung, or a share out of its range.
+        ValueError: no rung, a share out of its range, or expectations of other rungs.
     """
     if not rungs:
         raise ValueError("a ladder needs one rung at least, e.g. {'refit:0': distillation(...)}")
     if not 0 < promote <= 1:
         raise ValueError(f"ladder: promote is the share of students that climbs, in (0, 1]; got {promote}")
-    return Ladder(rungs, promote, rank, first, climbs if climbs is not None else Climbs())
+    if expects and set(expects) != set(rungs):
+        raise ValueError(f"ladder: expected a line for each of {', '.join(rungs)}; found them for {', '.join(expects)}")
+    known = climbs if climbs is not None else Climbs()
+    return Ladder(rungs, promote, rank, 0 if expects else first, known, expects or {})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from n2n.evaluate.fidelity import Fidelity, best_measures
+from n2n.evaluate.ladder import Correction
 from n2n.evaluate.ranking import Ranking
 from n2n.report.plots import figure_of
 from n2n.report.tables import aligned, markdown
@@ -93,7 +95,21 @@ def plot_fidelity(path: Path, lines: Sequence[Fidelity], ceiling: Ranking | None
     figure_of(path, draw)
 
 
-def ladder_toml(ladder: Sequence[str], truth: str, students: int) -> str:
+def ladder_toml(ladder: Sequence[str], truth: str, students: int, expects: Mapping[str, Correction]) -> str:
     """A configuration for `n2n search --config`."""
-    names = ", ".join(f'"{name}"' for name in ladder)
-    return f"# recommended by a calibration on {students} students against {truth}\nladder = [{names}]\n"
+    lines = [
+        f"# recommended by a calibration on {students} students against {truth}",
+        f"ladder = [{', '.join(quoted(name) for name in ladder)}]",
+    ]
+    if all(name in expects and math.isfinite(expects[name].residual) for name in ladder):
+        lines += ["", f"# accuracy after {truth} = intercept + slope * what the rung says, and what that line misses"]
+        lines += ["[expects]"]
+        for name in ladder:
+            line = expects[name]
+            lines.append(f"{quoted(name)} = [{line.intercept:.6g}, {line.slope:.6g}, {line.residual:.6g}]")
+    return "\n".join(lines) + "\n"
+
+
+def quoted(name: str) -> str:
+    """A string as TOML writes it; names of rungs hold nothing that needs more."""
+    return f'"{name}"'

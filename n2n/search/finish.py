@@ -65,7 +65,7 @@ def choose(
     meeting = [one for one in judged if not budget.violations(one)]
     if not meeting:
         return tuple(Choice(one, reward(one), tuple(budget.violations(one))) for one in front(judged)[:1])
-    meeting = [one for one in meeting if one.measured] or meeting
+    meeting = [one for one in meeting if one.settled] or meeting
     unique = {one.fingerprint: one for one in (*front(meeting), *front(meeting, by="macs"))}
     ranked = sorted(unique.values(), key=lambda one: (-reward(one), one.parameters or 0, one.fingerprint))
     return tuple(Choice(one, reward(one), ()) for one in ranked[:finalists])

@@ -12,7 +12,7 @@ from n2n.evaluate.base import Evaluate
 from n2n.evaluate.cached import Cached, cached
 from n2n.evaluate.distillation import Distillation, distillation
 from n2n.evaluate.flight import Flight, RememberedFlight
-from n2n.evaluate.ladder import Climbs, Rank, ladder
+from n2n.evaluate.ladder import Climbs, Correction, Rank, ladder
 from n2n.evaluate.memory import Memory, remembered
 from n2n.evaluate.pool_plan import PoolOptions
 from n2n.evaluate.ray_pool import RayPool, ray_pools
@@ -67,16 +67,18 @@ def judging(
     options = finish.options
     judges = {rung.name: make_rung(rung, space, finish) for rung in options.rungs}
 
+    expects = {name: Correction(*line) for name, *line in options.expects}
+
     def kept(name: str, evaluate: Evaluate) -> Evaluate:
         for memory in memories:
             evaluate = remembered(evaluate, memory, recipe=judges[name].recipe_key, seed=options.seed)
         return evaluate
 
     def climbed(rungs: Mapping[str, Evaluate], *, one_by_one: bool) -> Cached:
-        if len(rungs) == 1:
+        if len(rungs) == 1 and not expects:
             return cached(*rungs.values(), one_by_one=one_by_one)
         each = {name: cached(evaluate, one_by_one=one_by_one) for name, evaluate in rungs.items()}
-        return cached(ladder(each, promote=options.promote, rank=rank, climbs=climbs))
+        return cached(ladder(each, promote=options.promote, rank=rank, climbs=climbs, expects=expects))
 
     if options.workers == 0:
         yield climbed({name: kept(name, judge) for name, judge in judges.items()}, one_by_one=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any, Literal
@@ -65,6 +65,7 @@ class SearchOptions:
     start: str = "inherited"
     ladder: tuple[str, ...] = ()
     promote: float = 0.4
+    expects: tuple[tuple[str, float, float, float], ...] = ()
     cache: str | None = None
     ignored_layers: tuple[str, ...] = ()
     device: str = "cpu"
@@ -142,6 +143,18 @@ def _check_budgets(budgets: Mapping[str, BudgetValue | None]) -> None:
         raise SearchError("; ".join(faults))
 
 
+def lines_of(expects: Mapping[str, Sequence[float]]) -> tuple[tuple[str, float, float, float], ...]:
+    """The lines of a ladder's rungs, (intercept, slope, residual) each, as the options hold them.
+
+    Raises:
+        SearchError: not three numbers.
+    """
+    for name, line in expects.items():
+        if len(line) != 3:
+            raise SearchError(f"expects[{name!r}]: expected (intercept, slope, residual), found {list(line)}")
+    return tuple((name, float(line[0]), float(line[1]), float(line[2])) for name, line in expects.items())
+
+
 def _check_ladder(options: SearchOptions) -> None:
     """Refuses rungs that cannot be read, and a ladder beside what it stands in for."""
     try:
@@ -153,6 +166,14 @@ def _check_ladder(options: SearchOptions) -> None:
     if options.ladder and said:
         words = " and ".join(f"{name}={getattr(options, name)!r}" for name in said)
         raise SearchError(f"{words} beside a ladder: say it in the ladder, e.g. {options.ladder[-1]!r}")
+    names = [name for name, *_ in options.expects]
+    if options.expects and sorted(names) != sorted(options.ladder):
+        raise SearchError(
+            f"expects has lines for {', '.join(names)}, the ladder is {', '.join(options.ladder) or 'empty'}: expected"
+            " one line (intercept, slope, residual) for each rung, as `n2n calibrate` writes them"
+        )
+    if not all(math.isfinite(number) for _, *numbers in options.expects for number in numbers):
+        raise SearchError(f"expects={options.expects}: intercept, slope and residual must be finite numbers")
     if not options.ladder and options.promote != usual["promote"]:
         raise SearchError(
             f"promote={options.promote} without a ladder: name the rungs that students climb, e.g."

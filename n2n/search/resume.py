@@ -7,6 +7,7 @@ with a judgement is the whole state of the search, and no separate checkpoint ca
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,7 +84,7 @@ class Earlier:
         Raises:
             ArtefactError: a key differs; its name and both values are told.
         """
-        for name, value in config.items():
+        for name, value in json.loads(json.dumps(config)).items():  # as it is read back: tuples are lists
             known = self.config.get(name)
             if name not in FREE and known != value:
                 raise ArtefactError(

@@ -85,7 +85,7 @@ def main() -> None:
         spent = [0.0]
         climb = ladder({r: looked_up(known, spent) for r, known in rows.items()}, promote=asked.promote, rank=reward)
         judged = [one for at in range(0, len(shuffled), BATCH) for one in climb(shuffled[at : at + BATCH])]
-        best = max((one for one in judged if one.measured), key=reward)
+        best = max((one for one in judged if one.settled), key=reward)
         regret = max(wanted.values()) - wanted[best.fingerprint]
         variants = {
             "common": [reward(evaluation(first[one.fingerprint])) for one in judged],

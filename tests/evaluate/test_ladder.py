@@ -9,7 +9,7 @@ import pytest
 
 from n2n.evaluate import Status, cached, fake, ladder
 from n2n.evaluate.base import not_ok
-from n2n.evaluate.ladder import correction
+from n2n.evaluate.ladder import Correction, correction
 
 
 def expected(evaluation):
@@ -64,7 +64,7 @@ def test_the_first_students_climb_whole_and_then_the_better_share(world, ranks):
     assert climbed == {one.fingerprint for one in best}
     for key, one in found.items():
         assert one.estimate == pytest.approx(dear[key])  # the cheap rung is a line of the dear one
-        assert one.measured == (key in climbed)
+        assert one.settled == (key in climbed)
         assert one.accuracy == pytest.approx((dear if key in climbed else cheap)[key])
 
 
@@ -144,3 +144,22 @@ def test_what_was_judged_before_an_interrupt_is_known(world, ranks):
 def test_impossible_ladders_are_refused(rungs, promote, said):
     with pytest.raises(ValueError, match=said):
         ladder(rungs, promote=promote, rank=expected)
+
+
+def test_after_a_calibration_every_rung_tells_the_accuracy_to_expect(world, ranks):
+    students, cheap, dear = ranks
+    lines = {"cheap": Correction(0.7, 0.25, 0.01), "dear": Correction(0.6, 0.4, 0.01)}
+    evaluate = ladder(judges(world, cheap, dear), promote=0.25, rank=expected, expects=lines)
+    found = {one.fingerprint: one for one in evaluate(students)}
+    climbed = {key for key, one in found.items() if one.rung == "dear"}
+    assert climbed == {one.fingerprint for one in students[-3:]}  # a quarter of 12, and nobody climbs unasked
+    for key, one in found.items():
+        value = 0.6 + 0.4 * dear[key] if key in climbed else 0.7 + 0.25 * cheap[key]
+        assert one.estimate == pytest.approx(value)
+        assert one.settled == (key in climbed)
+
+
+def test_expectations_are_of_the_rungs(world, ranks):
+    _, cheap, dear = ranks
+    with pytest.raises(ValueError, match="a line for each of cheap, dear; found them for cheap"):
+        ladder(judges(world, cheap, dear), rank=expected, expects={"cheap": Correction(0.5, 0.5, 0.1)})

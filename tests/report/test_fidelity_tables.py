@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 from n2n.evaluate.fidelity import Fidelity
+from n2n.evaluate.ladder import Correction
 from n2n.evaluate.ranking import Ranking
 from n2n.report.fidelity import CSV_COLUMNS, csv_rows, ladder_toml, markdown_table, plain_table, plot_fidelity
 
@@ -42,6 +43,10 @@ def test_a_picture_even_of_a_rung_that_ranks_perfectly(tmp_path: Path) -> None:
 
 
 def test_the_ladder_is_toml() -> None:
-    text = ladder_toml(("score:naswot", "refit:0"), "inherited:3e", 24)
-    assert tomllib.loads(text) == {"ladder": ["score:naswot", "refit:0"]}
+    ladder = ("score:naswot", "refit:0")
+    text = ladder_toml(ladder, "inherited:3e", 24, {"refit:0": Correction(0.75, 0.2, 0.01)})
+    assert tomllib.loads(text) == {"ladder": ["score:naswot", "refit:0"]}, "a line is missing, so there is none"
+    lines = {"refit:0": Correction(0.75, 0.2, 0.01), "score:naswot": Correction(-1.5, 1e-3, 0.02)}
+    known = tomllib.loads(ladder_toml(ladder, "inherited:3e", 24, lines))["expects"]
+    assert known == {"refit:0": [0.75, 0.2, 0.01], "score:naswot": [-1.5, 0.001, 0.02]}
     assert "24 students against inherited:3e" in text.splitlines()[0]

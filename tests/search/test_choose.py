@@ -18,7 +18,7 @@ def judged(
 ) -> Evaluation:
     score = 1.0 if accuracy is None else None
     return Evaluation(name, "{}", Status.OK, "", accuracy, 1.0, parameters, parameters if macs is None else macs,
-                      0.1, 0, "x", score=score, estimate=estimate)  # fmt: skip
+                      0.1, 0, "x", score=score, estimate=estimate, settled=estimate in (None, accuracy))  # fmt: skip
 
 
 def names(evaluations: list[Evaluation], budget: Budget = FREE, finalists: int = 2) -> list[str]:
@@ -85,7 +85,7 @@ def test_nobody_is_chosen_whom_somebody_better_known_beats(
     rewards = [one.reward for one in chosen]
     assert rewards == sorted(rewards, reverse=True)
     assert all(one.evaluation in meeting and not one.violations for one in chosen)
-    if any(one.measured for one in meeting):
-        best = max(REWARD(one) for one in meeting if one.measured)
-        assert all(one.evaluation.measured for one in chosen)
+    if any(one.settled for one in meeting):
+        best = max(REWARD(one) for one in meeting if one.settled)
+        assert all(one.evaluation.settled for one in chosen)
         assert chosen[0].reward == best, "the reward grows with accuracy and falls with size: its best is on the front"

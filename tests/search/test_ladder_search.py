@@ -77,7 +77,6 @@ def test_every_student_has_its_rung_and_an_estimate(cold: Path) -> None:
         assert 0 <= one.estimate <= 1
         assert "20 steps" in one.fidelity if one.rung == "refit:20" else "0 steps" in one.fidelity
         if one.rung == "refit:20":
-            assert one.measured
             assert one.estimate == one.accuracy
     assert sum(one.rung == "refit:20" for one in judged) >= 6, "the first students climb whatever is said of them"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from n2n.search.errors import SearchError
-from n2n.search.options import SearchOptions
+from n2n.search.options import SearchOptions, lines_of
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,16 @@ def test_promotion_without_a_ladder_is_refused():
     with pytest.raises(SearchError, match=r"promote=0\.5 without a ladder"):
         SearchOptions(promote=0.5)
     assert SearchOptions(promote=0.5, ladder=("refit:0", "refit:9")).rungs[1].recipe.steps == 9
+
+
+def test_expectations_go_with_the_rungs_of_the_ladder():
+    line = ("refit:0", 0.7, 0.2, 0.01)
+    assert SearchOptions(ladder=("refit:0",), expects=(line,)).begins == "refit"
+    with pytest.raises(SearchError, match="the ladder is empty"):
+        SearchOptions(expects=(line,))
+    with pytest.raises(SearchError, match=r"one line .* for each rung"):
+        SearchOptions(ladder=("refit:0", "refit:9"), expects=(line,))
+    with pytest.raises(SearchError, match="finite"):
+        SearchOptions(ladder=("refit:0",), expects=(("refit:0", 0.7, float("nan"), 0.01),))
+    with pytest.raises(SearchError, match=r"expects\['refit:0'\]: expected \(intercept"):
+        lines_of({"refit:0": (0.7, 0.2)})

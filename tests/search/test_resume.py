@@ -214,7 +214,7 @@ def test_students_that_were_finished_are_not_distilled_again(network: nn.Module,
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "n2n.cli.main", *arguments]
+    return [sys.executable, "-c", "from n2n.cli.main import main; main()", *arguments]
 
 
 def started(*arguments: str) -> subprocess.Popen[bytes]:
