@@ -20,6 +20,9 @@ NOT_OF_A_TRIAL = {
     "resume": "say n2n sweep --resume",
     "force": "name another folder for the sweep",
     "workers": "trials run in parallel: say trials_at_once",
+    "asynchronous": "a trial judges in its own process",
+    "gpus_per_worker": "say gpus_per_trial",
+    "address": "say it at the top of the file",
 }
 """Keys of `n2n search` that a sweep sets itself, and what to do instead."""
 PATHS = ("teacher", "weights", "data_dir", "policy")
@@ -41,6 +44,7 @@ class SweepSettings(BaseModel):
     scheduler: Literal["none", "asha"] = "none"
     retries: Annotated[int, Field(ge=0)] = 2
     storage: str | None = None
+    address: str | None = None
     base: dict[str, Any] = Field(default_factory=dict)
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     trials: list[dict[str, Any]] = Field(default_factory=list)

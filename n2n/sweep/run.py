@@ -47,6 +47,7 @@ def sweep(
     scheduler: Scheduler = "none",
     retries: int = 2,
     storage: str | None = None,
+    address: str | None = None,
     show: Show,
 ) -> SweepResult:
     """Runs the trials that have not ended, and writes the tables over all of them into `out`.
@@ -65,11 +66,13 @@ def sweep(
         retries: how often a trial whose process dies is tried again.
         storage: a path or URI that Ray Tune writes its logs to, with a copy of every finished run folder; None writes
             the logs alone, to `out/ray`.
+        address: of a running Ray cluster that shares the file system of `out`; None keeps to this machine.
         show: is told how the trials stand.
 
     Raises:
         WriteError: the file system refused.
         ArtefactError: a file of an earlier attempt is damaged, or another sweep is at work in `out`.
+        PoolError: nobody answers at the address.
     """
     plan = Plan(
         trials_at_once=trials_at_once,
@@ -79,6 +82,7 @@ def sweep(
         retries=retries,
         storage=str(out / RAY) if storage is None else storage,
         kept=storage is not None,
+        address=address,
     )
     with closing(show), hold(out):
         _attempt(trials, start, out, students, plan, show)

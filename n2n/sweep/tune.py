@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, final
 
-from n2n.evaluate.ray_pool import ray_running
+from n2n.evaluate.ray_cluster import ray_running
 from n2n.search.progress import Display
 from n2n.sweep.rows import Ending, is_begun, is_finished
 from n2n.sweep.shown import Line, Show
@@ -88,6 +88,7 @@ class Plan:
     retries: int
     storage: str
     kept: bool
+    address: str | None = None
 
 
 def run_trials(
@@ -108,7 +109,7 @@ def run_trials(
         most_students: that any of the trials may judge.
         watch: is told what happens.
     """
-    with ray_running(plan.trials_at_once * plan.cpus_per_trial), _quiet():
+    with ray_running(plan.trials_at_once * plan.cpus_per_trial, address=plan.address), _quiet():
         from ray import tune
 
         trainable = tune.with_resources(
@@ -237,7 +238,8 @@ def _callback(watch: Watch) -> Any:
             watch.completed(_name(trial))
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            watch.died(_name(trial), last_line(str(trial.get_error() or "")))
+            log = Path(trial.error_file or "")  # Ray's own `get_error` looks where it is copied to later
+            watch.died(_name(trial), last_line(log.read_text(encoding="utf-8") if log.is_file() else ""))
 
     return Told()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from n2n.evaluate.ray_pool import ray_running
+from n2n.evaluate.ray_cluster import ray_running
 from n2n.search.files import read_json
 
 SWEEP = """

@@ -82,4 +82,5 @@ def test_the_better_go_on_the_dead_are_tried_again_and_nobody_else_suffers(
     # With a storage of its own, a finished run folder goes there, too.
     assert [*(tmp_path / "ray" / "sweep-1" / "good").glob("checkpoint_*/begun")]
     assert not [*(tmp_path / "ray" / "sweep-1" / "bad").glob("checkpoint_*")]
-    assert capfd.readouterr() == ("", "")  # Ray keeps silent
+    said = "".join(capfd.readouterr())
+    assert "trial" not in said.casefold()  # Tune keeps silent; Ray itself tells of a worker that died
