@@ -241,6 +241,10 @@ def _callback(watch: Watch) -> Any:
             log = Path(trial.error_file or "")  # Ray's own `get_error` looks where it is copied to later
             watch.died(_name(trial), last_line(log.read_text(encoding="utf-8") if log.is_file() else ""))
 
+        def __reduce__(self) -> tuple[Any, tuple[()]]:
+            """Tune pickles its callbacks to go on with an experiment later, which a sweep does another way."""
+            return tune.Callback, ()
+
     return Told()
 
 

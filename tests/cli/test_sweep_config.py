@@ -87,6 +87,7 @@ def test_values_survive_toml(value: object) -> None:
         ("[grid]\nseed = 1", "grid: .*list.*found 1"),
         ("[[trials]]\n[[trials]]\nagnt = 'ppo'", r"\[\[trials\]\] 2: unknown key 'agnt' \(did you mean 'agent'"),
         ("[base]\nworkers = 2", "base: workers is not for a trial: trials run in parallel: say trials_at_once"),
+        ("[grid]\naddress = ['auto']", "grid: address is not for a trial: say it at the top of the file"),
         ("[base]\nout = 'x'", "out is not for a trial: each trial has its own folder"),
         ("[base]\nseed = 1", "trial trial: no teacher: say teacher = FOLDER"),
         ("[base]\nteacher = 'nowhere'", "trial trial: teacher = .*nowhere is not there"),

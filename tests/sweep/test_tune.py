@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from n2n.search.progress import Display
 from n2n.sweep.rows import Ending
-from n2n.sweep.shown import Line, Nothing
+from n2n.sweep.shown import Line
 from n2n.sweep.trials import Trial
 from n2n.sweep.tune import Plan, TrialError, Watch, run_trials
 
@@ -35,6 +36,21 @@ def made_up(settings: Mapping[str, Any], *, out: Path, shared: Path, resume: boo
             raise TrialError("this cannot be")
 
 
+class Board:
+    """Shows nothing, and cannot be pickled, like the live table."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.lines: Sequence[Line] = ()
+
+    def show(self, lines: Sequence[Line]) -> None:
+        with self.lock:
+            self.lines = lines
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
 @pytest.fixture
 def by_value() -> Iterator[None]:
     """Workers cannot import test modules, so what is defined here travels whole."""
@@ -54,7 +70,8 @@ def test_the_better_go_on_the_dead_are_tried_again_and_nobody_else_suffers(
             "refuses": (0.97, "refuse")}  # fmt: skip
     trials = [Trial(name, {"worth": worth, "does": what}, {"worth": worth}) for name, (worth, what) in does.items()]
     saved: list[Mapping[str, Ending]] = []
-    watch = Watch([Line(name, STUDENTS) for name in does], Nothing(), lambda now: saved.append({**now}))
+    board = Board()
+    watch = Watch([Line(name, STUDENTS) for name in does], board, lambda now: saved.append({**now}))
     plan = Plan(
         trials_at_once=1,
         cpus_per_trial=1,
@@ -74,6 +91,7 @@ def test_the_better_go_on_the_dead_are_tried_again_and_nobody_else_suffers(
         "raises": "failed",
         "refuses": "failed",
     }
+    assert [one.state for one in board.lines] == [one.state for one in endings.values()]
     assert endings["bad"].reason == "ended by the scheduler after 2 students: others are better"
     assert "bad luck" in endings["raises"].reason
     assert endings["refuses"].reason == "this cannot be"
