@@ -72,6 +72,7 @@ def sweep(
     Raises:
         WriteError: the file system refused.
         ArtefactError: a file of an earlier attempt is damaged, or another sweep is at work in `out`.
+        SweepError: Ray cannot write to `storage`.
         PoolError: nobody answers at the address.
     """
     plan = Plan(

@@ -14,7 +14,7 @@ from n2n.evaluate.ray_cluster import ray_running
 from n2n.search.progress import Display
 from n2n.sweep.rows import Ending, is_begun, is_finished
 from n2n.sweep.shown import Line, Show
-from n2n.sweep.trials import Trial
+from n2n.sweep.trials import SweepError, Trial
 
 Scheduler = Literal["none", "asha"]
 STUDENTS, BEST, ENDED, WHY = "students", "best_reward", "ended", "why"
@@ -108,6 +108,10 @@ def run_trials(
         name: of the experiment below the plan's storage.
         most_students: that any of the trials may judge.
         watch: is told what happens.
+
+    Raises:
+        SweepError: Ray cannot write to the plan's storage.
+        PoolError: nobody answers at the plan's address.
     """
     with ray_running(plan.trials_at_once * plan.cpus_per_trial, address=plan.address), _quiet():
         from ray import tune
@@ -117,24 +121,30 @@ def run_trials(
                                  shared=shared, kept=plan.kept),
             {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial},
         )  # fmt: skip
-        tuner = tune.Tuner(
-            trainable,
-            param_space={"trial": tune.grid_search([{"name": one.name, **one.varied} for one in trials])},
-            tune_config=tune.TuneConfig(
-                max_concurrent_trials=plan.trials_at_once,
-                scheduler=_scheduler(plan.scheduler, most_students),
-                trial_name_creator=_name,
-                trial_dirname_creator=_name,
-                reuse_actors=True,  # the next trial need not wait for torch to be imported
-            ),
-            run_config=tune.RunConfig(
-                name=name,
-                storage_path=plan.storage,
-                failure_config=tune.FailureConfig(max_failures=plan.retries),
-                callbacks=[_callback(watch)],
-                verbose=0,
-            ),
-        )
+        try:
+            tuner = tune.Tuner(
+                trainable,
+                param_space={"trial": tune.grid_search([{"name": one.name, **one.varied} for one in trials])},
+                tune_config=tune.TuneConfig(
+                    max_concurrent_trials=plan.trials_at_once,
+                    scheduler=_scheduler(plan.scheduler, most_students),
+                    trial_name_creator=_name,
+                    trial_dirname_creator=_name,
+                    reuse_actors=True,  # the next trial need not wait for torch to be imported
+                ),
+                run_config=tune.RunConfig(
+                    name=name,
+                    storage_path=plan.storage,
+                    failure_config=tune.FailureConfig(max_failures=plan.retries),
+                    callbacks=[_callback(watch)],
+                    verbose=0,
+                ),
+            )
+        except (OSError, ValueError) as error:
+            raise SweepError(
+                f"storage = {plan.storage}: Ray cannot write there ({error}); name a path, or a URI such as s3://bucket/x"
+                " whose credentials are set up"
+            ) from error
         tuner.fit()
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import csv
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -77,6 +81,10 @@ def test_a_sweep_that_was_cut_off_ends_as_it_would_have(n2n: Any, said: Any, tea
 
         again = n2n("sweep", "--resume", out, "--json")
         assert again.exit_code == 3, again.stderr
+
+        file.write_text('storage = "nowhere://x"\n' + SWEEP.format(teacher=teacher))
+        refused = n2n("sweep", file, "--out", tmp_path / "other")
+        assert (refused.exit_code, "storage = nowhere://x: Ray cannot write there" in refused.stderr) == (2, True)
     assert lasting(out) == whole
     assert {one: (out / "trials" / one / "result.json").stat().st_mtime_ns for one in others} == written
     # What was lost is not judged again: the trials share a file, and it holds all that went well.
@@ -110,3 +118,46 @@ def test_a_sweep_needs_a_folder_of_its_own(n2n: Any, teacher: Path, tmp_path: Pa
     file.write_text(f'[base]\nteacher = "{teacher}"\n')
     assert "--out FOLDER is required" in n2n("sweep", file).stderr
     assert "is not empty" in n2n("sweep", file, "--out", tmp_path).stderr
+
+
+INTERRUPTED = """
+[base]
+teacher = "{teacher}"
+evaluations = 24
+rollouts = 4
+steps = 60
+final_epochs = 0.2
+finalists = 1
+[grid]
+seed = [0, 1, 2]
+"""
+
+
+def started(*words: object) -> subprocess.Popen[str]:
+    """`n2n` in a process of its own."""
+    code = "from n2n.cli.main import main; main()"
+    command = [sys.executable, "-c", code, *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_an_interrupt_leaves_tables_and_says_how_to_go_on(teacher: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "sweep.toml", tmp_path / "all"
+    file.write_text(INTERRUPTED.format(teacher=teacher))
+    process = started("sweep", file, "--out", out)
+    deadline = time.monotonic() + 120
+    while not [*out.glob("trials/*/evaluations.sqlite")] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 3, said
+    assert f"go on with: n2n sweep --resume {out}" in said
+    states = [one["state"] for one in rows(out).values()]
+    assert set(states) <= {"cut off", "waiting", "finished"}
+    assert "cut off" in states
+    process = started("sweep", "--resume", out)
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    assert [one["state"] for one in rows(out).values()] == ["finished"] * 3
