@@ -64,7 +64,7 @@ class SearchResult:
 
     `front` is the Pareto front of quick accuracies over parameters, cheapest first; `students` are finished, best
     reward first; `stopped` names the limit that ended the loop, or "interrupted"; `overhead` is the share of the loop's
-    wall time that was not evaluation.
+    wall time that was not evaluation; `reused` counts the judgements that the file of `cache` answered.
     """
 
     out: Path
@@ -77,6 +77,7 @@ class SearchResult:
     seconds: float
     overhead: float
     notes: tuple[str, ...] = ()
+    reused: int = 0
 
     @property
     def meets_budget(self) -> bool:
@@ -279,9 +280,13 @@ class Job:
             seconds=found.seconds,
             overhead=found.overhead,
             notes=tuple(done.notes),
+            reused=sum(memory.answered for memory in self.memories),
         )
         seconds = time.perf_counter() - begun
-        summary = result_json(found, finish, self.budget, teacher, done.students, done.notes, finish_seconds=seconds)
+        summary = {
+            **result_json(found, finish, self.budget, teacher, done.students, done.notes, finish_seconds=seconds),
+            "reused": result.reused,
+        }
         hold.do(lambda: write_json(out / "result.json", summary))
         hold.do(lambda: write_report(out))
         if result.students and not result.meets_budget:

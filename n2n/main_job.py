@@ -26,7 +26,7 @@ from n2n.search.artefacts import TeacherName
 from n2n.search.errors import SearchError
 from n2n.search.lock import claimed, hold
 from n2n.search.options import DEFAULT_FACTORS, BudgetValue, Granularity, SearchOptions, lines_of
-from n2n.search.progress import Logged, display
+from n2n.search.progress import Display, Logged, display
 from n2n.search.resume import Earlier
 
 
@@ -73,7 +73,7 @@ def search(
     threads: int | str | None = None,
     force: bool = False,
     resume: bool = False,
-    progress: bool = True,
+    progress: bool | Display = True,
     make_evaluate: MakeEvaluate | None = None,
     command: Mapping[str, Any] | None = None,
 ) -> SearchResult:
@@ -122,7 +122,7 @@ def search(
         resume: go on with the run in `out`, which was cut off: the other arguments must be those that it was started
             with (`workers`, `seconds` and `cache` may differ). No judgement that is stored is made again, and the
             search goes on as it would have.
-        progress: show it on standard error.
+        progress: show it on standard error; or a display of your own (`n2n.search.progress.Display`).
         make_evaluate: another judge of a space's students, instead of quick distillation.
         command: JSON values to keep in the run's configuration.
 

@@ -225,7 +225,7 @@ class ExportSettings(Settings):
     force: bool = False
 
 
-S = TypeVar("S", bound=Settings)
+S = TypeVar("S", bound=BaseModel)
 
 
 def settings(model: type[S], file: Path | None, given: Mapping[str, Any]) -> S:

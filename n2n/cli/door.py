@@ -20,6 +20,7 @@ from n2n.evaluate.pool_plan import PoolError
 from n2n.policies.files import PolicyError
 from n2n.search.errors import ArtefactError, ExportError, SearchError, WriteError
 from n2n.search.query import QueryError
+from n2n.sweep.trials import SweepError
 from search_spaces.base import SpaceError
 
 OK, BAD_INPUT, UNMET, INTERRUPTED = 0, 2, 3, 130
@@ -38,6 +39,7 @@ REFUSALS = (
     SearchError,
     SpaceError,
     StageError,
+    SweepError,
     WriteError,
 )
 """Errors whose message is written for the user. Anything else is a bug of ours and keeps its traceback."""

@@ -16,6 +16,7 @@ from n2n.cli import (
     report,
     runs,
     search,
+    sweep,
     train_teacher,
 )
 from n2n.cli.strict import Command, Group
@@ -25,11 +26,12 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Find small networks that keep the accuracy of a trained one. Exit codes: 0 done, 2 bad usage or input, "
-    "3 done but no student meets the budget.",
+    "3 done but no student meets the budget, or a trial of a sweep did not finish.",
 )
 app.command("train-teacher", cls=Command)(train_teacher.command)
 app.command("inspect", cls=Command)(inspect.command)
 app.command("search", cls=Command)(search.command)
+app.command("sweep", cls=Command)(sweep.command)
 app.command("calibrate", cls=Command)(calibrate.command)
 app.command("distill", cls=Command)(distill.command)
 app.command("evaluate", cls=Command)(evaluate.command)

@@ -33,7 +33,8 @@ class Memory:
 
     Attributes:
         path: of the file.
-        saved: seconds that the judgements which the file answered had taken.
+        answered: how many judgements the file has answered.
+        saved: seconds that these judgements had taken.
     """
 
     def __init__(self, path: str | Path, *, teacher: str, data: str, failures: bool = False) -> None:
@@ -49,7 +50,7 @@ class Memory:
             CacheError: not such a file, one of another version, or of another teacher or data (both are named).
         """
         self.path = Path(path)
-        self.saved = 0.0
+        self.answered, self.saved = 0, 0.0
         self._failures = failures
         wanted = {"format": FORMAT, "teacher": teacher, "data": data}
         try:
@@ -98,6 +99,7 @@ class Memory:
             found = {fingerprint: _read(text) for fingerprint, text in rows}
         except (sqlite3.Error, ValueError, TypeError) as error:
             raise CacheError(f"{self.path} is damaged ({error}); move it away: it can be made again") from error
+        self.answered += len(found)
         self.saved += sum(one.seconds for one in found.values())
         return found
 

@@ -39,7 +39,8 @@ def ray_running(workers: int | str, *, threads: int | None = None, address: str 
     if address is None:
         # As many as asked for, even beyond the cores: that only slows them down.
         cores = max(os.cpu_count() or 1, workers * (threads or 1) if isinstance(workers, int) else 1)
-        ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        # "local": without it Ray would join whatever another program of this machine has started.
+        ray.init("local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     else:
         try:
             _knock(address)

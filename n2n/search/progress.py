@@ -24,8 +24,8 @@ class Display(Protocol):
         """Work of `total` units begins."""
         ...
 
-    def update(self, done: int, remark: str = "") -> None:
-        """`done` units are behind us."""
+    def update(self, done: int, remark: str = "", best: float | None = None) -> None:
+        """`done` units are behind us; `best` is the best reward of the stage so far, where students are judged."""
         ...
 
     def note(self, text: str) -> None:
@@ -44,7 +44,7 @@ class Silent:
     def begin(self, name: str, total: int) -> None:
         """Shows nothing."""
 
-    def update(self, done: int, remark: str = "") -> None:
+    def update(self, done: int, remark: str = "", best: float | None = None) -> None:
         """Shows nothing."""
 
     def note(self, text: str) -> None:
@@ -66,7 +66,7 @@ class Lines:
         """Names the work."""
         self._name, self._total, self._shown = name, max(total, 1), -1
 
-    def update(self, done: int, remark: str = "") -> None:
+    def update(self, done: int, remark: str = "", best: float | None = None) -> None:
         """A line at every tenth of the way."""
         tenth = 10 * done // self._total
         if tenth > self._shown:
@@ -101,7 +101,7 @@ class Bar:
         """A new bar."""
         self._task = self._progress.add_task(name, total=total, remark="")
 
-    def update(self, done: int, remark: str = "") -> None:
+    def update(self, done: int, remark: str = "", best: float | None = None) -> None:
         """Moves the bar."""
         if self._task is not None:
             self._progress.update(self._task, completed=done, remark=remark)
@@ -136,9 +136,9 @@ class Logged:
         self._display.begin(name, total)
         self._log(f"begin {name}, {total}")
 
-    def update(self, done: int, remark: str = "") -> None:
+    def update(self, done: int, remark: str = "", best: float | None = None) -> None:
         """Passes on."""
-        self._display.update(done, remark)
+        self._display.update(done, remark, best)
 
     def note(self, text: str) -> None:
         """Passes on and writes a line."""
@@ -176,8 +176,10 @@ class Logged:
         self.close()
 
 
-def display(wanted: bool) -> Display:
-    """What fits standard error, so that standard output stays free for results."""
+def display(wanted: bool | Display) -> Display:
+    """What fits standard error, so that standard output stays free for results; a display that is given, as it is."""
+    if not isinstance(wanted, bool):
+        return wanted
     if not wanted:
         return Silent()
     console = Console(stderr=True)

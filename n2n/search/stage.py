@@ -134,7 +134,7 @@ def run_stage(
             stats = _iterate(space, book, agent, min(rollouts, meter.left))
             updates += 1
             book.draw(stats)
-            display.update(meter.evaluations, remark(book.records))
+            display.update(meter.evaluations, *remark(book.records))
             stopped = meter.reached(reserve(judge.seconds / max(1, meter.evaluations)))
     except KeyboardInterrupt:
         stopped = "interrupted"
@@ -251,10 +251,11 @@ def _append(path: Path, row: Sequence[object]) -> None:
         raise WriteError(f"cannot write {path}: {error.strerror or error}; earlier rows are safe") from error
 
 
-def remark(records: list[Record]) -> str:
-    """The best so far, in words."""
+def remark(records: list[Record]) -> tuple[str, float]:
+    """The best so far, in words, and its reward."""
     best = max(records, key=lambda one: one.reward)
     accuracy, parameters = best.evaluation.expected, best.evaluation.parameters
     if accuracy is None or parameters is None:
-        return f"best reward {best.reward:.3f}"
-    return f"best reward {best.reward:.3f} (accuracy {accuracy:.2%}, {millions(parameters)} parameters)"
+        return f"best reward {best.reward:.3f}", best.reward
+    text = f"best reward {best.reward:.3f} (accuracy {accuracy:.2%}, {millions(parameters)} parameters)"
+    return text, best.reward

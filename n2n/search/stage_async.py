@@ -122,7 +122,7 @@ def run_stage_async(
                 continue
             _learn(under_way.take(rollouts), book, agent)
             updates += 1
-            display.update(meter.evaluations, remark(book.records))
+            display.update(meter.evaluations, *remark(book.records))
             stopped = meter.reached(reserve(meter.seconds / max(1, meter.evaluations)))
     except KeyboardInterrupt:
         stopped = "interrupted"

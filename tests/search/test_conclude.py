@@ -32,7 +32,7 @@ class Impatient:
     def begin(self, name: str, total: int) -> None:
         self.current = name
 
-    def update(self, done: int, remark: str = "") -> None:
+    def update(self, done: int, remark: str = "", best: float | None = None) -> None:
         if self.current == self.name and done == 3:
             raise KeyboardInterrupt
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from n2n.search.progress import Lines, Logged, LogWarning
+from n2n.search.progress import Lines, Logged, LogWarning, Silent, display
 
 
 def test_remarks_go_to_the_display_and_the_log(tmp_path: Path) -> None:
@@ -42,3 +42,16 @@ def test_a_log_that_cannot_be_opened_is_left_out(tmp_path: Path) -> None:
     with display:
         display.note("one")
     assert shown.getvalue() == "one\n"
+
+
+def test_a_display_of_ones_own_is_told_the_best_reward(tmp_path: Path) -> None:
+    told: list[tuple[int, float | None]] = []
+
+    class Own(Silent):
+        def update(self, done: int, remark: str = "", best: float | None = None) -> None:
+            told.append((done, best))
+
+    with Logged(display(Own()), tmp_path / "run.log") as shown:
+        shown.update(5, "best reward 0.250", 0.25)
+        shown.update(7, "loss 1.000")
+    assert told == [(5, 0.25), (7, None)]
