@@ -45,8 +45,8 @@ from n2n.search.options import SearchOptions
 from n2n.search.progress import Display
 from n2n.search.resume import CONFIG, ENVIRONMENT, JOURNAL, Earlier
 from n2n.search.spaces import TeacherSpaces, gradients, reach
-from n2n.search.stage import StageResult
-from n2n.search.store import FILE, Store, first_judgements
+from n2n.search.stage import StageResult, nothing_stored
+from n2n.search.store import first_judgements
 from n2n.search.summary import config_json, remarks, result_json
 from n2n.search.two_stage import Found, Rewards, two_stage
 from search_spaces.base import FEATURES, SearchSpace, SpaceError
@@ -196,9 +196,7 @@ class Job:
             write_json(out / ENVIRONMENT, environment(options.seed, options.device, self.finish.probed))
         else:
             shown.note(f"goes on: {len(self.earlier.records)} judgements are played again from {out / JOURNAL}")
-            (out / "learning_curve.csv").unlink(missing_ok=True)
-            with Store(out / FILE) as store:
-                store.clear()
+            self.earlier.take_curve()
         open_judge: OpenJudge = partial(self.judging, journal=journal)
         if make_evaluate is not None:
             open_judge = partial(plain, make_evaluate, journal=journal, seed=options.seed)
@@ -217,8 +215,7 @@ class Job:
             display=shown,
             finish_seconds=partial(finish_seconds, self.finish),
             spent=self.finish.spent,
-            clock=lambda: time.perf_counter() + journal.saved,
-            check=(lambda batch: None) if self.earlier is None else self.earlier.check_batch,
+            replay=nothing_stored if self.earlier is None else self.earlier.replay,
         )
 
     def agent(self, stage: str, space: SearchSpace) -> Agent:

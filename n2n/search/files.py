@@ -28,6 +28,7 @@ OWN_NAMES = (
     "evaluations.sqlite-shm",
     "result.json",
     "learning_curve.csv",
+    "learning_curve.earlier.csv",
     "front.csv",
     "report.md",
     "front.png",

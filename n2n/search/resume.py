@@ -7,9 +7,11 @@ with a judgement is the whole state of the search, and no separate checkpoint ca
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,19 @@ from n2n.distill.fit import FitResult
 from n2n.distill.probe import Probed
 from n2n.networks import Latency
 from n2n.search.conclude import StudentResult
-from n2n.search.errors import ArtefactError, SearchError
-from n2n.search.files import read_json
+from n2n.search.errors import ArtefactError
+from n2n.search.files import read_json, write_csv
 from n2n.search.finish import Figures
+from n2n.search.stage import Stored
 from n2n.search.store import FILE, Record, read_records
 
 JOURNAL = "judged.sqlite"
 """The run's own judgements by rung, seed and student, each on disk as soon as it is made."""
 CONFIG, ENVIRONMENT, RESULT, FINISHED = "config.json", "environment.json", "result.json", "finished.json"
-FREE = frozenset({"workers", "address", "gpus_per_worker", "seconds", "cache", "threads", "command", "teacher_latency"})
+CURVE, EARLIER_CURVE = "learning_curve.csv", "learning_curve.earlier.csv"
+RESUMABLE = ("interrupted", "full disk")
+"""What a result may have been stopped by that is gone on with."""
+FREE = frozenset({"workers", "address", "gpus_per_worker", "seconds", "cache", "command", "teacher_latency"})
 """Keys of the configuration that may differ between a run and its resumption: they do not change what is found."""
 
 
@@ -49,7 +55,7 @@ class Earlier:
             raise ArtefactError(f"{folder} has no {CONFIG}: there is no run to go on with; start one without resume")
         if (folder / RESULT).is_file():
             stopped = read_json(folder / RESULT, ("stopped",))["stopped"]
-            if stopped != "interrupted":
+            if stopped not in RESUMABLE:
                 raise ArtefactError(f"the run in {folder} came to its end (by: {stopped}); there is nothing to resume")
         config = read_json(folder / CONFIG)
         if config.get("asynchronous"):
@@ -92,21 +98,49 @@ class Earlier:
                     " or start another"
                 )
 
-    def check_batch(self, batch: Sequence[Record]) -> None:
-        """Refuses to go on another way than the run did.
+    def replay(self, stage: str, iteration: int) -> Stored:
+        """What the run stored of a batch; see `n2n.search.stage.Replay`."""
+        stored = self._batches.get((stage, iteration), ())
+        seconds, judging = self._drawn.get((stage, iteration), (None, None))
+        followed = (stage, iteration + 1) in self._batches
+        ended = any(self._order[other] > self._order[stage] for other, _ in self._batches) if stored else False
+        return Stored(stored, seconds, judging, False if followed else True if ended else None)
 
-        Raises:
-            SearchError: a batch that the run had stored whole holds other students or rewards now.
-        """
-        for one in batch[:1]:
-            stored = [r for r in self.records if (r.stage, r.iteration) == (one.stage, one.iteration)]
-            before, now = ([(r.evaluation.fingerprint, r.reward) for r in records] for records in (stored, batch))
-            if len(before) == len(now) and before != now:
-                raise SearchError(
-                    f"the resumed search goes another way than the run in {self.folder} in batch {one.iteration} of"
-                    f" {one.stage}: was the code, a package or the number of threads changed? Nothing that is stored is"
-                    " lost; start another run"
-                )
+    @cached_property
+    def _batches(self) -> dict[tuple[str, int], tuple[Record, ...]]:
+        found: dict[tuple[str, int], tuple[Record, ...]] = {}
+        for one in self.records:
+            found[one.stage, one.iteration] = (*found.get((one.stage, one.iteration), ()), one)
+        return found
+
+    @cached_property
+    def _order(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(dict.fromkeys(one.stage for one in self.records))}
+
+    @cached_property
+    def _drawn(self) -> dict[tuple[str, int], tuple[float, float]]:
+        """By batch, the stage's seconds, and those of them inside the evaluator, from the learning curves."""
+        return {
+            (row["stage"], int(row["iteration"])): (float(row["seconds"]), float(row["judging"]))
+            for row in self._curve_rows()
+            if row.get("seconds") and row.get("judging")
+        }
+
+    def _curve_rows(self) -> list[dict[str, str]]:
+        """The rows of the attempts before the last, which may have been cut off in its replay, then those of the last."""
+        rows: dict[tuple[str, str], dict[str, str]] = {}
+        for name in (EARLIER_CURVE, CURVE):
+            if (self.folder / name).is_file():
+                with (self.folder / name).open(newline="", encoding="utf-8") as file:
+                    rows.update({(row["stage"], row["iteration"]): row for row in csv.DictReader(file)})
+        return list(rows.values())
+
+    def take_curve(self) -> None:
+        """Puts the learning curve aside, for the replay draws it again."""
+        rows = self._curve_rows()
+        if rows:
+            write_csv(self.folder / EARLIER_CURVE, tuple(rows[0]), [tuple(row.values()) for row in rows])
+        (self.folder / CURVE).unlink(missing_ok=True)
 
     def finished(self) -> dict[tuple[int, str], tuple[StudentResult, FitResult]]:
         """The students that were distilled at length and written, by rank and fingerprint."""

@@ -28,6 +28,7 @@ CURVE_COLUMNS = (
     "evaluations",  # students judged in this stage so far, without repeats
     "hits",  # answers from the cache so far
     "seconds",  # since the stage began
+    "judging",  # seconds of these inside the evaluator
     "mean_reward",
     "max_reward",  # of this batch
     "best_reward",  # so far in this stage
@@ -36,6 +37,31 @@ CURVE_COLUMNS = (
     "baseline",
     "gradient_norm",
 )
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A batch that an earlier attempt of the run had stored: its records, and the stage's seconds when it was drawn.
+
+    `seconds` and `judging` are None where the attempt ended before it drew the batch; `last` is True where the stage
+    ended with it, False where another batch followed, None where that is not known.
+    """
+
+    records: tuple[Record, ...]
+    seconds: float | None = None
+    judging: float | None = None
+    last: bool | None = None
+
+
+Replay = Callable[[str, int], Stored]
+"""What an earlier attempt had stored of batch `iteration` of a stage."""
+
+
+def nothing_stored(stage: str, iteration: int) -> Stored:
+    """The replay of a run that begins."""
+    return Stored(())
+
+
 StageReward = Callable[[Evaluation, int], float]
 """The reward of an evaluation in an iteration."""
 
@@ -49,21 +75,20 @@ class Judge:
     """
 
     evaluate: Evaluate
-    clock: Callable[[], float] = time.perf_counter
     seconds: float = 0.0
     seen: set[str] = field(default_factory=set)
     pending: list[tuple[Evaluation, bool]] = field(default_factory=list)
 
     def __call__(self, students: Sequence[Architecture]) -> list[Evaluation]:
         """Judges a batch."""
-        begun = self.clock()
+        begun = time.perf_counter()
         try:
             judged = self.evaluate(students)
         except KeyboardInterrupt:
             self._keep(self.evaluate.known(students) if isinstance(self.evaluate, Keeping) else [])
             raise
         finally:
-            self.seconds += self.clock() - begun
+            self.seconds += time.perf_counter() - begun
         self._keep(judged)
         return judged
 
@@ -108,8 +133,7 @@ def run_stage(
     curve: Path,
     display: Display,
     reserve: Callable[[float], float] = lambda mean_seconds: 0.0,
-    clock: Callable[[], float] = time.perf_counter,
-    check: Callable[[Sequence[Record]], None] = lambda batch: None,
+    replay: Replay = nothing_stored,
 ) -> StageResult:
     """Rolls out, remembers, learns, until a limit is reached or the user interrupts.
 
@@ -117,31 +141,61 @@ def run_stage(
         rollouts: students per batch; the last batch is smaller where the budget of evaluations ends within it.
         curve: a CSV file that gets one row for each batch.
         reserve: from the mean seconds of one judgement to the seconds to keep for what follows the stage.
-        clock: tells the seconds that count.
-        check: looks at every batch before it is stored.
+        replay: what an earlier attempt of the run has stored: its batches are played again, and none is stored twice.
 
     Raises:
-        SearchError: every student of the first batch failed for the same reason; what was judged is stored.
+        SearchError: every student of the first batch failed for the same reason; what was judged is stored. Or the
+            stage goes another way than the earlier attempt did.
         WriteError: the file system refused.
     """
-    judge, meter = Judge(evaluate, clock), Meter(limits, clock)
-    book = Book(name, judge, reward, meter, store, curve, check)
+    judge, meter = Judge(evaluate), Meter(limits)
+    book = Book(name, judge, reward, meter, store, curve, replay)
     updates = 0
     display.begin(name, limits.evaluations)
     stopped = ""
     try:
         while not stopped:
+            stored = replay(name, meter.batches)
             stats = _iterate(space, book, agent, min(rollouts, meter.left))
             updates += 1
+            book.go_on_from(stored)
             book.draw(stats)
             display.update(meter.evaluations, *remark(book.records))
-            stopped = meter.reached(reserve(judge.seconds / max(1, meter.evaluations)))
+            stopped = _end(meter.reached(reserve(judge.seconds / max(1, meter.evaluations))), stored)
     except KeyboardInterrupt:
         stopped = "interrupted"
         book.enter()
         if book.batch:  # judged, and perhaps learned from, but not drawn yet
             book.draw({})
     return ended(book, agent, space, display, updates=updates, stopped=stopped)
+
+
+def _end(reached: str, stored: Stored) -> str:
+    """Why the stage ends here, "" where it goes on: as the earlier attempt did, where that is known."""
+    if stored.last is None:
+        return reached
+    return (reached or "seconds") if stored.last else ""
+
+
+def same_batch(stored: Sequence[Record], batch: Sequence[Record], path: Path) -> bool:
+    """Whether a batch is stored whole already; False for one that is new, or was cut off by an interrupt.
+
+    Raises:
+        SearchError: it holds other students or rewards now.
+    """
+    if len(stored) != len(batch):
+        return False
+    pairs = [(before.evaluation, now.evaluation) for before, now in zip(stored, batch, strict=True)]
+    alike = all(before.fingerprint == now.fingerprint for before, now in pairs)
+    if alike and any(before.rung != now.rung for before, now in pairs):
+        return False  # it was interrupted on its way up the ladder
+    if alike and [one.reward for one in stored] == [one.reward for one in batch]:
+        return True
+    raise SearchError(
+        f"the resumed search goes another way than the run did in batch {batch[0].iteration} of {batch[0].stage}: was"
+        f" the code, a package or the number of threads changed? What is stored in {path} stays as it is; start another"
+        " run"
+    )
 
 
 def ended(book: Book, agent: Agent, space: SearchSpace, display: Display, *, updates: int, stopped: str) -> StageResult:
@@ -176,7 +230,7 @@ class Book:
     meter: Meter
     store: Store
     curve: Path
-    check_batch: Callable[[Sequence[Record]], None]
+    replay: Replay
     records: list[Record] = field(default_factory=list)
     batch: list[Record] = field(default_factory=list)
 
@@ -186,13 +240,19 @@ class Book:
         if not pending:
             return
         self.batch = [Record(self.name, iteration, self.reward(one, iteration), known, one) for one, known in pending]
-        self.check_batch(self.batch)
-        self.store.add(self.batch)
+        if not same_batch(self.replay(self.name, iteration).records, self.batch, self.store.path):
+            self.store.replace(self.name, iteration, self.batch)
         self.judge.pending = []
         self.records += self.batch
         hits = sum(known for _, known in pending)
         refused = sum(one.status is Status.INVALID for one, known in pending if not known)
         self.meter.spend(judged=len(pending) - hits - refused, hits=hits)  # a refusal costs nothing: it is not counted
+
+    def go_on_from(self, stored: Stored) -> None:
+        """Counts the seconds that the earlier attempt had spent when it drew this batch."""
+        if stored.seconds is not None and stored.judging is not None:
+            self.meter.started = self.meter.clock() - stored.seconds
+            self.judge.seconds = stored.judging
 
     def check(self) -> None:
         """Stops a stage in which nothing works: a cause that all students share must not pass for low rewards.
@@ -210,7 +270,7 @@ class Book:
 
     def draw(self, stats: Mapping[str, float]) -> None:
         """Appends the last batch to the learning curve, with what the agent says of its update."""
-        _append(self.curve, _curve_row(self.name, self.batch, self.records, self.meter, stats))
+        _append(self.curve, _curve_row(self.name, self.batch, self.records, self.meter, self.judge.seconds, stats))
         self.batch = []
 
 
@@ -225,7 +285,7 @@ def _iterate(space: SearchSpace, book: Book, agent: Agent, students: int) -> Map
 
 
 def _curve_row(
-    name: str, batch: list[Record], records: list[Record], meter: Meter, stats: Mapping[str, float]
+    name: str, batch: list[Record], records: list[Record], meter: Meter, judging: float, stats: Mapping[str, float]
 ) -> list[object]:
     rewards = [one.reward for one in batch]
     numbers = [
@@ -234,7 +294,7 @@ def _curve_row(
         max(one.reward for one in records),
         *(stats.get(key, math.nan) for key in ("loss", "entropy", "baseline", "gradient_norm")),
     ]
-    counts = [name, meter.batches - 1, meter.evaluations, meter.hits, f"{meter.seconds:.3f}"]
+    counts = [name, meter.batches - 1, meter.evaluations, meter.hits, f"{meter.seconds:.3f}", f"{judging:.3f}"]
     return [*counts, *("" if math.isnan(value) else f"{value:.6g}" for value in numbers)]
 
 

@@ -21,7 +21,7 @@ from n2n.evaluate.flight import Flight
 from n2n.search.errors import SearchError
 from n2n.search.limits import Limits, Meter
 from n2n.search.progress import Display
-from n2n.search.stage import Book, Judge, StageResult, StageReward, ended, remark
+from n2n.search.stage import Book, Judge, StageResult, StageReward, ended, nothing_stored, remark
 from n2n.search.store import Store
 from search_spaces.base import Architecture, SearchSpace
 
@@ -92,7 +92,6 @@ def run_stage_async(
     curve: Path,
     display: Display,
     reserve: Callable[[float], float] = lambda mean_seconds: 0.0,
-    clock: Callable[[], float] = time.perf_counter,
     refuse: Refuse | None = None,
 ) -> StageResult:
     """Rolls out, remembers, learns, without waiting for the slowest of a batch; see `run_stage` for the arguments.
@@ -107,8 +106,8 @@ def run_stage_async(
     """
     if not isinstance(agent, Patient):
         raise SearchError(f"{type(agent).__name__} learns from its latest rollouts only, so it cannot search async")
-    meter = Meter(limits, clock)
-    book = Book(name, Judge(lambda students: [], clock), reward, meter, store, curve, lambda batch: None)
+    meter = Meter(limits)
+    book = Book(name, Judge(lambda students: []), reward, meter, store, curve, nothing_stored)
     under_way = _Rollouts(space, flight, agent, refuse)
     updates, stopped = 0, ""
     display.begin(name, limits.evaluations)
@@ -116,9 +115,9 @@ def run_stage_async(
         while not stopped:
             _fill(under_way, meter, flight.slots, rollouts)
             if len(under_way.back) < rollouts and under_way.away:
-                begun = clock()
+                begun = time.perf_counter()
                 under_way.collect()
-                book.judge.seconds += clock() - begun
+                book.judge.seconds += time.perf_counter() - begun
                 continue
             _learn(under_way.take(rollouts), book, agent)
             updates += 1
@@ -138,7 +137,10 @@ def _fill(under_way: _Rollouts, meter: Meter, slots: int, rollouts: int) -> None
         new = sum(not known for _, _, known in under_way.back)
         if len(under_way.away) + new >= meter.left:
             return
+        before = len(under_way.away) + len(under_way.back)
         under_way.start()
+        if len(under_way.away) + len(under_way.back) == before:
+            return  # a repeat of a student that is under way: more of them would only pile up behind it
 
 
 def _store(taken: list[tuple[Trajectory, Evaluation, bool]], book: Book) -> None:

@@ -106,9 +106,15 @@ class Store:
         Raises:
             WriteError: the file system refused.
         """
+        self._write(records)
+
+    def _write(self, records: Sequence[Record], before: tuple[str, tuple[object, ...]] | None = None) -> None:
+        """In one transaction."""
         marks = ", ".join("?" for _ in COLUMNS)
         try:
             with self._connection:
+                if before is not None:
+                    self._connection.execute(*before)
                 self._connection.executemany(
                     f"INSERT INTO evaluations ({', '.join(COLUMNS)}) VALUES ({marks})", [_row(one) for one in records]
                 )
@@ -117,13 +123,13 @@ class Store:
                 f"cannot write {self.path}: {error}. Earlier batches are safe; free some space."
             ) from error
 
-    def clear(self) -> None:
-        """Forgets everything; a resumed run enters it again."""
-        try:
-            with self._connection:
-                self._connection.execute("DELETE FROM evaluations")
-        except sqlite3.OperationalError as error:
-            raise WriteError(f"cannot write {self.path}: {error}. Check the folder and its permissions.") from error
+    def replace(self, stage: str, iteration: int, records: Sequence[Record]) -> None:
+        """Puts a batch in the place of what is there of it, e.g. of the part that an interrupt had left.
+
+        Raises:
+            WriteError: the file system refused; then nothing has changed.
+        """
+        self._write(records, ("DELETE FROM evaluations WHERE stage = ? AND iteration = ?", (stage, iteration)))
 
     def records(self) -> list[Record]:
         """Everything so far, in the order in which it was added."""

@@ -7,7 +7,7 @@ shrinkage space still takes its weights from it. Reports, policies on disk and t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from n2n.search.limits import Limits
 from n2n.search.options import SearchOptions
 from n2n.search.progress import Display
 from n2n.search.spaces import Spaces, limits_of
-from n2n.search.stage import StageResult, StageReward, run_stage
+from n2n.search.stage import Replay, StageResult, StageReward, nothing_stored, run_stage
 from n2n.search.stage_async import run_stage_async
 from n2n.search.store import Record, Store
 from search_spaces.base import Architecture, SearchSpace, SpaceError
@@ -98,8 +98,7 @@ def two_stage(
     display: Display,
     finish_seconds: Callable[[float], float] = lambda mean_seconds: 0.0,
     spent: float = 0.0,
-    clock: Callable[[], float] = time.perf_counter,
-    check: Callable[[Sequence[Record]], None] = lambda batch: None,
+    replay: Replay = nothing_stored,
 ) -> Found:
     """Runs the stages and leaves `evaluations.sqlite` and `learning_curve.csv` in `out`.
 
@@ -109,13 +108,12 @@ def two_stage(
         make_agent: the agent of a stage ("removal", "shrinkage") in its space.
         finish_seconds: from the mean seconds of one judgement to what the rest of the run will take after the loop.
         spent: seconds of the time limit that were gone before the loop.
-        clock: tells the seconds that count; that of a resumed run counts what it does not have to judge again.
-        check: looks at every batch before it is stored.
+        replay: what an earlier attempt of the run has stored.
 
     Raises:
         SearchError: all the first students of a stage failed for the same reason.
     """
-    begun = clock()
+    begun = time.perf_counter()
     done: list[StageResult] = []
     opened: dict[str, SearchSpace] = {}
     plan = options.stages
@@ -133,17 +131,16 @@ def two_stage(
                         run = partial(run_stage_async, name, space, judge, refuse=refuse)
                     else:
                         evaluate = judge if refuse is None else refusing(judge, refuse)
-                        run = partial(run_stage, name, space, evaluate, check=check)
+                        run = partial(run_stage, name, space, evaluate, replay=replay)
                     stage = run(
                         rewards.of(name, plan),
                         make_agent(name, space),
                         rollouts=options.rollouts,
-                        limits=_share(options, done, stages_left, spent + clock() - begun),
+                        limits=_share(options, done, stages_left, spent + _elapsed(begun, done)),
                         store=store,
                         curve=out / "learning_curve.csv",
                         display=display,
                         reserve=_reserve(options, stages_left, finish_seconds),
-                        clock=clock,
                     )
                     done.append(stage)
                 interrupted = stage.stopped == "interrupted"
@@ -154,7 +151,12 @@ def two_stage(
             if interrupted:
                 break
     stopped = "interrupted" if interrupted else done[-1].stopped if done else "no decision"
-    return Found(tuple(done), opened, clock() - begun, stopped)
+    return Found(tuple(done), opened, _elapsed(begun, done), stopped)
+
+
+def _elapsed(begun: float, done: list[StageResult]) -> float:
+    """Seconds of the loop, those of an earlier attempt included."""
+    return max(time.perf_counter() - begun, sum(stage.seconds for stage in done))
 
 
 def _share(options: SearchOptions, done: list[StageResult], stages_left: int, elapsed: float) -> Limits:
