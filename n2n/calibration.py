@@ -40,6 +40,7 @@ from n2n.search.environment import environment
 from n2n.search.errors import ArtefactError, SearchError, WriteError
 from n2n.search.files import claim_folder, read_json, write_csv, write_json, write_text
 from n2n.search.judges import make_rung
+from n2n.search.lock import hold
 from n2n.search.options import Granularity, SearchOptions
 from n2n.search.progress import Display, Logged, display
 from n2n.search.spaces import gradients
@@ -166,7 +167,7 @@ def calibrate(
         claim_folder(folder, force=False)
         write_json(folder / SETTINGS, {"settings": settings, "environment": environment(seed, device)})
     work = _Work(folder, finish, space, members, compared, truth, seeds)
-    with Logged(display(progress), folder / "run.log") as shown:
+    with hold(folder), Logged(display(progress), folder / "run.log") as shown:
         work.run(shown, None if seconds is None else begun + seconds)
     return _conclude(work)
 
@@ -354,10 +355,9 @@ def _conclude(work: _Work) -> Calibration:
     found = Calibration(work.folder, judged, work.truth, lines, noise, recommended(lines, work.truth), notes)
     write_csv(work.folder / RANKING, CSV_COLUMNS, csv_rows(lines))
     plot_fidelity(work.folder / PLOT, lines, noise)
-    write_text(
-        work.folder / LADDER,
-        ladder_toml(found.ladder, found.truth, judged, expectations(judgements, found.ladder, work.truth)),
-    )
+    options, lines_to = work.finish.options, expectations(judgements, found.ladder, work.truth)
+    made = {name: getattr(options, name) for name in ("objective", "importance", "granularity")}
+    write_text(work.folder / LADDER, ladder_toml(found.ladder, found.truth, judged, lines_to, made))
     write_text(work.folder / REPORT, "\n\n".join(["# Calibration", markdown_table(lines), *notes]) + "\n")
     return found
 

@@ -130,23 +130,29 @@ class Job:
         for objective in {options.objective, *(rung.recipe.objective for rung in options.rungs if rung.recipe)}:
             check_objective(objective, teacher)
         timings = Timings(example[:1])
-        if earlier is not None and earlier.teacher_latency is not None:
-            timings.known[TEACHER] = earlier.teacher_latency
+        if earlier is not None:
+            timings.known.update(earlier.latencies)
         budget = budget_of(options, teacher, timings)
         spaces = TeacherSpaces(network, example, options, gradients(teacher, data.training, options))
         within = reach(spaces, options.stages, budget)
         students, whole = check_students(within, teacher, options), teacher_costs(teacher, budget, timings)
-        check_budget(budget, least_costs(within, students, budget, timings), whole)
+        if earlier is None:  # it passed then; what is timed differs from time to time
+            check_budget(budget, least_costs(within, students, budget, timings), whole)
         finish = Finish(teacher, data, example, options, timings, teacher_name, deadline, probed)
         memories: tuple[Memory, ...] = ()
         if options.cache is not None:
-            memories = (Memory(options.cache, teacher=teacher.fingerprint, data=data.training.fingerprint),)
+            memories = (Memory(options.cache, teacher=spaces.key, data=data.training.key),)
         job = cls(finish, spaces, budget, policies, memories, earlier, notes=idle_notes(budget, whole))
         if earlier is not None:
-            earlier.check(config_json(finish, policies))
+            earlier.check(config_json(finish, policies, keys=job.keys))
         for stage, policy in policies.items():
             job._check_policy(stage, policy)
         return job
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """What judgements are kept under."""
+        return {"teacher_key": self.spaces.key, "data_key": self.finish.data.training.key}
 
     def _check_policy(self, stage: str, policy: Policy) -> None:
         """Lets an agent of the stage take the weights over, as it will when the stage begins.
@@ -189,10 +195,9 @@ class Job:
     ) -> Found:
         """The search without its end: the store and the learning curve are in `out`, no student is finished."""
         options, training = self.finish.options, self.finish.data.training
-        journal = Memory(out / JOURNAL, teacher=self.finish.teacher.fingerprint, data=training.fingerprint,
-                         failures=True)  # fmt: skip
+        journal = Memory(out / JOURNAL, teacher=self.spaces.key, data=training.key, own=True)
         if self.earlier is None:
-            write_json(out / CONFIG, config_json(self.finish, self.policies, command))
+            write_json(out / CONFIG, config_json(self.finish, self.policies, command, keys=self.keys))
             write_json(out / ENVIRONMENT, environment(options.seed, options.device, self.finish.probed))
         else:
             shown.note(f"goes on: {len(self.earlier.records)} judgements are played again from {out / JOURNAL}")
@@ -266,12 +271,13 @@ class Job:
         removal = "removal" in found.spaces
         said = remarks(choices, judged, finish, done.students, self.budget, teacher, removal=removal)
         done.notes[:0] = [*self.notes, *said]
+        stopped = "interrupted" if done.interrupted else "full disk" if done.unwritten else found.stopped
         result = SearchResult(
             out=out,
             front=front,
             students=tuple(done.students),
             teacher=teacher,
-            stopped="interrupted" if done.interrupted else found.stopped,
+            stopped=stopped,
             evaluations=found.evaluations,
             hits=found.hits,
             seconds=found.seconds,
@@ -281,7 +287,9 @@ class Job:
         )
         seconds = time.perf_counter() - begun
         summary = {
-            **result_json(found, finish, self.budget, teacher, done.students, done.notes, finish_seconds=seconds),
+            **result_json(
+                found, finish, self.budget, teacher, done.students, done.notes, stopped=stopped, finish_seconds=seconds
+            ),
             "reused": result.reused,
         }
         hold.do(lambda: write_json(out / "result.json", summary))

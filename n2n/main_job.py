@@ -98,8 +98,8 @@ def search(
         importance: by what the channels that survive are chosen.
         start: what students start from: the teacher's weights ("inherited"), these solved for its values in closed form
             ("refit"; `steps=0` then judges without any training), or "fresh".
-        ladder: rungs to judge by instead of `steps`, `objective` and `start`, cheapest first: "START:STEPS" or
-            "START:EPOCHSe", each with ":OBJECTIVE" where it is not "kd", e.g. ("refit:0", "refit:60"). All students of
+        ladder: rungs to judge by instead of `steps` and `start`, cheapest first: "START:STEPS" or "START:EPOCHSe",
+            each with ":OBJECTIVE" where it is not `objective`, e.g. ("refit:0", "refit:60"). All students of
             a batch are judged on the first, the better share `promote` of them on the next, and so on; the long
             distillation starts as the last rung does.
         expects: by rung (intercept, slope, residual), the accuracy to expect after a long distillation from what the
@@ -175,6 +175,10 @@ def search(
     )
     if agent not in AGENTS:
         raise SearchError(f"agent={agent!r} does not exist; choose one of {', '.join(AGENTS)}")
+    unused = {"cache": cache, "ladder": tuple(ladder), "workers": workers, "asynchronous": asynchronous}
+    if make_evaluate is not None and any(unused.values()):
+        names = ", ".join(name for name, value in unused.items() if value)
+        raise SearchError(f"make_evaluate is the judge: {names} would have no effect beside it; leave out one of both")
     with threads_put_back():
         job = Job.prepare(
             network,

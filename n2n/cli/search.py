@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from n2n.cli import options
 from n2n.cli.config import ConfigError, SearchSettings, TrainTeacherSettings
 from n2n.cli.door import OK, UNMET, Outcome, run, say
 from n2n.cli.networks import DEFAULT_DATA, Chosen, chosen, load_data, rest_of_command, trained, untrained
 from n2n.cli.train_teacher import fit
-from n2n.data import example_inputs
+from n2n.data import DATA, example_inputs
 from n2n.job import SearchResult
 from n2n.main_job import search as find_students
 from n2n.report.tables import HEADER, aligned, figures_table
@@ -24,6 +25,8 @@ from n2n.search.teachers import TeacherCard, save_teacher
 
 DEFAULT_NETWORK, DEFAULT_ARGUMENTS = "resnet20", {"width": 8}
 """What is trained on the digits where no network is given."""
+ELSEWHERE = ("workers", "address", "gpus_per_worker", "seconds", "cache")
+"""What may be other than before where a run is gone on with."""
 TEACHER = "teacher"
 """The folder of such a teacher in that of the run."""
 AT_THE_DOOR = {"out", "resume", "data", "data_dir", "teacher", "network", "network_args", "weights"}
@@ -111,7 +114,7 @@ def command(
     force: options.Force = None,
     resume: Annotated[
         Path | None,
-        typer.Option("--resume", help="Go on with the run in this folder; with --workers and --seconds at most."),
+        typer.Option("--resume", help="Go on with the run in this folder, as it was asked for."),
     ] = None,
     seed: options.Seed = None,
     device: options.Device = None,
@@ -135,7 +138,7 @@ def resumed(settings: SearchSettings) -> SearchSettings:
     """
     if settings.resume is None:
         return settings
-    more = settings.model_fields_set - {"resume", "workers", "seconds", "cache"}
+    more = settings.model_fields_set - {"resume", *ELSEWHERE}
     if more:
         raise ConfigError(
             f"--resume goes on with the run as it was started; leave out {', '.join(sorted(more))} or start another"
@@ -147,13 +150,21 @@ def resumed(settings: SearchSettings) -> SearchSettings:
             " arguments that it was started with"
         )
     changed = {name: getattr(settings, name) for name in settings.model_fields_set}
-    return SearchSettings.model_validate({**command, **changed, "out": settings.resume})
+    if "workers" in changed:  # the cluster that it ran on may be gone
+        command = {name: value for name, value in command.items() if name not in ("address", "gpus_per_worker")}
+    try:
+        return SearchSettings.model_validate({**command, **changed, "out": settings.resume})
+    except ValidationError as error:
+        raise ConfigError(
+            f"the run in {settings.resume} was started by another version of N2N, whose settings this one does not"
+            f" understand ({error.errors()[0]['loc']}: {error.errors()[0]['msg']}); go on with it there"
+        ) from error
 
 
 def kept(settings: SearchSettings) -> dict[str, Any]:
     """The settings as JSON values, with paths that hold wherever the run is resumed from."""
     paths = {name: value.resolve() for name, value in settings if isinstance(value, Path)}
-    if settings.data is not None and Path(settings.data).exists():
+    if settings.data is not None and settings.data not in DATA and Path(settings.data).exists():
         paths["data"] = Path(settings.data).resolve()
     said = settings.model_copy(update={name: str(value) for name, value in paths.items()})
     return said.model_dump(mode="json", exclude={"out", "resume", "force"}, exclude_unset=True, warnings=False)

@@ -85,6 +85,12 @@ class TrainingData:
             check_labels(split, self.classes)
 
     @property
+    def key(self) -> str:
+        """A hash of all that judging depends on: the contents, how they are normalised, and how augmented."""
+        parts = (self.fingerprint, repr(self.mean), repr(self.std), repr(self.augmentation), str(self.classes))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one example, (C, H, W) for images."""
         return tuple(self.train.images.shape[1:])

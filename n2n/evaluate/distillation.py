@@ -20,7 +20,7 @@ from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, Status
 from n2n.evaluate.closed_form import ClosedForm, closed_form
 from n2n.evaluate.judging import Refuse, digest, judge
-from n2n.networks.latency import Timings, processor
+from n2n.networks.latency import Timings, device_name
 from search_spaces.base import Architecture, Cost, SearchSpace
 
 STARTS = ("inherited", "refit", "fresh")
@@ -70,21 +70,24 @@ class Distillation:
 
     @property
     def recipe_key(self) -> str:
-        """A hash of all that a judgement depends on besides teacher, data, student and seed."""
+        """A hash of what was asked for, besides teacher, data, student and seed: the same on every machine."""
         form = self.closed_form
-        timed = "" if self.timings is None else processor()  # latencies are those of a machine
         parts = (
             repr(self.recipe),
             digest(self.subset),
             digest(self.validation.labels) + digest(self.validation.images),
             self.start,
             self.importance,
-            resolve(self.precision, self.teacher.network, self.device).name,
-            torch.device(self.device).type,
-            timed,
             "" if form is None else f"{digest(form.images)} {form.positions} {form.strength} {form.toward}",
         )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    @property
+    def machine_key(self) -> str:
+        """What of the machine a judgement depends on: the device, its number format, and its name where it is timed."""
+        device = torch.device(self.device)
+        timed = "" if self.timings is None else device_name(device)
+        return f"{device.type} {resolve(self.precision, self.teacher.network, self.device).name} {timed}".strip()
 
     def __call__(self, students: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation each, in the same order, failures included."""

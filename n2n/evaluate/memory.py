@@ -37,21 +37,21 @@ class Memory:
         saved: seconds that these judgements had taken.
     """
 
-    def __init__(self, path: str | Path, *, teacher: str, data: str, failures: bool = False) -> None:
+    def __init__(self, path: str | Path, *, teacher: str, data: str, own: bool = False) -> None:
         """Opens the file, or makes it.
 
         Args:
             path: of the file; its folder must be there.
             teacher: fingerprint of the teacher's weights.
             data: fingerprint of the training data.
-            failures: keep students that are not OK, too.
+            own: the file is that of one run: it keeps students that are not OK, too.
 
         Raises:
             CacheError: not such a file, one of another version, or of another teacher or data (both are named).
         """
         self.path = Path(path)
         self.answered, self.saved = 0, 0.0
-        self._failures = failures
+        self.own = own
         wanted = {"format": FORMAT, "teacher": teacher, "data": data}
         try:
             with self._open() as connection:
@@ -96,9 +96,10 @@ class Memory:
                         (recipe, str(seed), student),
                     )
                 ]
-            found = {fingerprint: _read(text) for fingerprint, text in rows}
+            read = {fingerprint: _read(text) for fingerprint, text in rows}
         except (sqlite3.Error, ValueError, TypeError) as error:
             raise CacheError(f"{self.path} is damaged ({error}); move it away: it can be made again") from error
+        found = {key: one for key, one in read.items() if one.status is Status.OK or self.own}
         self.answered += len(found)
         self.saved += sum(one.seconds for one in found.values())
         return found
@@ -108,12 +109,12 @@ class Memory:
         rows = [
             (recipe, str(seed), one.fingerprint, json.dumps(asdict(one)))
             for one in evaluations
-            if one.status is Status.OK or self._failures
+            if one.status is Status.OK or self.own
         ]
         try:
             with self._open() as connection:
                 connection.executemany("INSERT OR REPLACE INTO judgements VALUES (?, ?, ?, ?)", rows)
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             warnings.warn(
                 f"{self.path} cannot be written ({error}): these judgements are not kept for later runs",
                 RuntimeWarning,

@@ -80,6 +80,9 @@ def parse_ladder(names: tuple[str, ...], *, objective: str = "kd") -> tuple[Rung
     if len(set(names)) < len(names):
         raise RungError(f"ladder {', '.join(names)}: every rung may come once only")
     rungs = tuple(parse_rung(name, objective=objective) for name in names)
+    alike = {(rung.start, rung.recipe, rung.score) for rung in rungs}
+    if len(alike) < len(rungs):
+        raise RungError(f"ladder {', '.join(names)}: two of the rungs judge alike; leave out one")
     if rungs and rungs[-1].score:
         raise RungError(f"ladder {', '.join(names)}: the last rung must give accuracies; add one, e.g. refit:0")
     return rungs

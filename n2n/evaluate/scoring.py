@@ -48,10 +48,15 @@ class Scoring:
 
     @property
     def recipe_key(self) -> str:
-        """A hash of all that a judgement depends on besides teacher, data, student and seed."""
+        """A hash of what was asked for, besides teacher, data, student and seed: the same on every machine."""
         images = "".join(digest(probe.images) for probe in self.probes)
-        parts = (self.score, images, str(self.inherit), self.importance, torch.device(self.device).type)
+        parts = (self.score, images, str(self.inherit), self.importance)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    @property
+    def machine_key(self) -> str:
+        """What of the machine a judgement depends on."""
+        return torch.device(self.device).type
 
     def __call__(self, students: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation each, in the same order, failures included."""

@@ -95,11 +95,14 @@ def plot_fidelity(path: Path, lines: Sequence[Fidelity], ceiling: Ranking | None
     figure_of(path, draw)
 
 
-def ladder_toml(ladder: Sequence[str], truth: str, students: int, expects: Mapping[str, Correction]) -> str:
-    """A configuration for `n2n search --config`."""
+def ladder_toml(
+    ladder: Sequence[str], truth: str, students: int, expects: Mapping[str, Correction], made: Mapping[str, str]
+) -> str:
+    """A configuration for `n2n search --config`; `made` are the keys that the calibration was made with."""
     lines = [
         f"# recommended by a calibration on {students} students against {truth}",
         f"ladder = [{', '.join(quoted(name) for name in ladder)}]",
+        *(f"{name} = {quoted(value)}" for name, value in made.items()),
     ]
     if all(name in expects and math.isfinite(expects[name].residual) for name in ladder):
         lines += ["", f"# accuracy after {truth} = intercept + slope * what the rung says, and what that line misses"]

@@ -121,6 +121,7 @@ class Concluded:
     students: list[StudentResult] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     interrupted: bool = False
+    unwritten: bool = False
 
 
 @dataclass
@@ -164,7 +165,7 @@ def conclude(
         measuring: seconds to keep for measuring each student before the deadline.
         earlier: students, by rank and fingerprint, that an earlier attempt has finished and written.
     """
-    done = Concluded()
+    done = Concluded(interrupted=interrupted)
     epochs = min(1.0, finish.options.final_epochs) if interrupted else finish.options.final_epochs
     planned = choices[:1] if interrupted else choices
     if interrupted:
@@ -178,6 +179,8 @@ def conclude(
         one = _One(rank, choice, space_of[choice.evaluation.fingerprint], finish, epochs, deadline, teacher)
         known = (earlier or {}).get((rank, choice.evaluation.fingerprint))
         try:
+            if known is None:
+                write_json(out / "finished.json", {"students": kept})  # before a folder of an earlier attempt goes
             student, fitted = known or one.finished(out, display, budget)
             if epochs == finish.options.final_epochs and not fitted.reason.startswith(INTERRUPTED):
                 kept.append({"student": student.to_json(), "fitted": asdict(fitted)})
@@ -188,6 +191,7 @@ def conclude(
             break
         except WriteError as error:
             done.notes.append(f"Student {rank} could not be written: {error}")
+            done.unwritten = True
             break
         done.students.append(student)
         done.notes += _remarks(student, choice, fitted)

@@ -71,7 +71,7 @@ def judging(
 
     def kept(name: str, evaluate: Evaluate) -> Evaluate:
         for memory in memories:
-            evaluate = remembered(evaluate, memory, recipe=judges[name].recipe_key, seed=options.seed)
+            evaluate = remembered(evaluate, memory, recipe=key(judges[name], memory), seed=options.seed)
         return evaluate
 
     def climbed(rungs: Mapping[str, Evaluate], *, one_by_one: bool) -> Cached:
@@ -96,12 +96,17 @@ def judging(
         with RayPool(partial(dict, judges), asked, space=space, prepare=prepare, images=images) as pool:
             flight: Flight = pool.flight(name)
             for memory in memories:
-                flight = RememberedFlight(flight, memory, recipe=judge.recipe_key, seed=options.seed)
+                flight = RememberedFlight(flight, memory, recipe=key(judge, memory), seed=options.seed)
             yield flight
         return
     images = {name: float(judge.images_shown) for name, judge in judges.items()}
     with ray_pools(partial(dict, judges), images, pool_options(finish), space=space, prepare=prepare) as pools:
         yield climbed({name: kept(name, pool) for name, pool in pools.items()}, one_by_one=False)
+
+
+def key(judge: Distillation | Scoring, memory: Memory) -> str:
+    """What a judgement is kept under: a run's own file may be gone on with on another machine, a shared one not."""
+    return judge.recipe_key if memory.own else f"{judge.recipe_key} {judge.machine_key}"
 
 
 def pool_options(finish: Finish) -> PoolOptions:
@@ -128,6 +133,7 @@ def finish_seconds(finish: Finish, mean_seconds: float) -> float:
     judged, share = 0.0, 1.0
     for rung in options.rungs:
         if rung.recipe is None:
+            share *= options.promote
             continue
         looked_at = len(finish.data.training.validation)
         looked_at = min(QUICK_VALIDATION, looked_at) if rung.short else looked_at

@@ -161,6 +161,8 @@ def _check_ladder(options: SearchOptions) -> None:
         parse_ladder(options.ladder, objective=options.objective)
     except RungError as error:
         raise SearchError(str(error)) from error
+    if options.max_latency_ms is not None and any(rung.score for rung in options.rungs):
+        raise SearchError("a score does not time students: leave out the score rung, or max_latency_ms")
     usual = {field.name: field.default for field in fields(options)}
     said = [name for name in ("steps", "start") if getattr(options, name) != usual[name]]
     if options.ladder and said:

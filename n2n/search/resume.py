@@ -18,6 +18,7 @@ from typing import Any
 from n2n.distill.fit import FitResult
 from n2n.distill.probe import Probed
 from n2n.networks import Latency
+from n2n.search.budgets import TEACHER
 from n2n.search.conclude import StudentResult
 from n2n.search.errors import ArtefactError
 from n2n.search.files import read_json, write_csv
@@ -79,10 +80,14 @@ class Earlier:
         return found if isinstance(found, int) else None
 
     @property
-    def teacher_latency(self) -> Latency | None:
-        """The teacher's latency as the run measured it: shares of it are budgets."""
-        found = self.config.get("teacher_latency")
-        return None if not found else Latency(**found)
+    def latencies(self) -> dict[str, Latency]:
+        """What the run has timed: the teacher, of which budgets are shares, and its students by fingerprint."""
+        found = {}
+        for one in (record.evaluation for record in self.records):
+            if one.latency_ms is not None and one.latency_iqr_ms is not None and one.latency_device is not None:
+                found[one.fingerprint] = Latency(one.latency_ms, one.latency_iqr_ms, 1, one.latency_device)
+        teacher = self.config.get("teacher_latency")
+        return found if not teacher else {**found, TEACHER: Latency(**teacher)}
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Refuses to go on with another configuration, teacher or data.
@@ -127,7 +132,7 @@ class Earlier:
         }
 
     def _curve_rows(self) -> list[dict[str, str]]:
-        """The rows of the attempts before the last, which may have been cut off in its replay, then those of the last."""
+        """The rows of the attempts before the last one, which may have been cut off in its replay, then its own."""
         rows: dict[tuple[str, str], dict[str, str]] = {}
         for name in (EARLIER_CURVE, CURVE):
             if (self.folder / name).is_file():

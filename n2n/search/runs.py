@@ -136,7 +136,7 @@ def _read(folder: Path, name: str) -> Run:
         budget={option: config[option] for option in BUDGETS if config.get(option) is not None},
         when=datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
     )
-    if result is not None:
+    if result is not None and holder is None:  # with a holder it is gone on with
         return _ended(run, result, folder / RESULT)
     if not (folder / store.FILE).exists():  # killed, or asked, before the first student
         return replace(run, judged=0)

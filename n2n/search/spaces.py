@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from n2n.data.base import TrainingData
 from n2n.data.prepare import prepare
 from n2n.distill.teacher import Teacher
+from n2n.distill.teacher import fingerprint as teacher_fingerprint
 from n2n.reward import Budget
 from n2n.search.errors import SearchError
 from n2n.search.options import SearchOptions
@@ -53,6 +55,13 @@ class TeacherSpaces:
     def reading(self) -> Reading:
         """The teacher, read once for all spaces."""
         return read(self.network, self.example_inputs)
+
+    @property
+    def key(self) -> str:
+        """A hash of the teacher's weights and of what is computed with them: its modules, and the operations run."""
+        weights = teacher_fingerprint(self.network)
+        parts = (weights, repr(self.network), *(str(node.target) for node in self.reading.nodes))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def removal(self, budget: Budget) -> SearchSpace:
         """The removal space; the parameters, MACs and size of the budget bind it."""

@@ -21,10 +21,17 @@ from n2n.search.two_stage import Found
 FORMAT = 1
 
 
-def config_json(finish: Finish, policies: Collection[str], command: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def config_json(
+    finish: Finish,
+    policies: Collection[str],
+    command: Mapping[str, Any] | None = None,
+    *,
+    keys: Mapping[str, str],
+) -> dict[str, Any]:
     """The resolved configuration.
 
-    `policies` are the stages that start from a learned policy; `command` is what was asked for on the command line.
+    `policies` are the stages that start from a learned policy; `command` is what was asked for on the command line,
+    `keys` what judgements are kept under.
     """
     name, latency = finish.teacher_name, finish.timings.known.get(TEACHER)
     return {
@@ -33,6 +40,7 @@ def config_json(finish: Finish, policies: Collection[str], command: Mapping[str,
         "teacher_fingerprint": finish.teacher.fingerprint,
         "data": finish.data.name,
         "data_fingerprint": finish.data.fingerprint,
+        **keys,
         "policies": sorted(policies),
         "teacher_latency": None if latency is None else asdict(latency),
         "command": None if command is None else dict(command),
@@ -47,6 +55,7 @@ def result_json(
     students: Sequence[StudentResult],
     notes: Sequence[str],
     *,
+    stopped: str,
     finish_seconds: float,
 ) -> dict[str, Any]:
     """What the report is written from, besides the store."""
@@ -70,7 +79,7 @@ def result_json(
             }
             for stage in found.stages
         ],
-        "stopped": found.stopped,
+        "stopped": stopped,
         "evaluations": found.evaluations,
         "hits": found.hits,
         "seconds": found.seconds,

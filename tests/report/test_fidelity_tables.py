@@ -44,9 +44,11 @@ def test_a_picture_even_of_a_rung_that_ranks_perfectly(tmp_path: Path) -> None:
 
 def test_the_ladder_is_toml() -> None:
     ladder = ("score:naswot", "refit:0")
-    text = ladder_toml(ladder, "inherited:3e", 24, {"refit:0": Correction(0.75, 0.2, 0.01)})
-    assert tomllib.loads(text) == {"ladder": ["score:naswot", "refit:0"]}, "a line is missing, so there is none"
+    text = ladder_toml(ladder, "inherited:3e", 24, {"refit:0": Correction(0.75, 0.2, 0.01)}, {"objective": "kd"})
+    assert tomllib.loads(text) == {"ladder": ["score:naswot", "refit:0"], "objective": "kd"}, (
+        "a line is missing, so there is none"
+    )
     lines = {"refit:0": Correction(0.75, 0.2, 0.01), "score:naswot": Correction(-1.5, 1e-3, 0.02)}
-    known = tomllib.loads(ladder_toml(ladder, "inherited:3e", 24, lines))["expects"]
+    known = tomllib.loads(ladder_toml(ladder, "inherited:3e", 24, lines, {}))["expects"]
     assert known == {"refit:0": [0.75, 0.2, 0.01], "score:naswot": [-1.5, 0.001, 0.02]}
     assert "24 students against inherited:3e" in text.splitlines()[0]

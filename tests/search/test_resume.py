@@ -11,8 +11,10 @@ import sqlite3
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,10 @@ import n2n
 from n2n.data import Data, load
 from n2n.evaluate.base import Evaluate, Evaluation
 from n2n.evaluate.fake import fake
-from n2n.search.errors import ArtefactError, SearchError
+from n2n.evaluate.memory import CacheError
+from n2n.search.errors import ArtefactError, ChanceLevelWarning, SearchError
 from n2n.search.files import read_json
+from n2n.search.progress import Silent
 from n2n.search.store import read_records
 from search_spaces.base import Architecture, SearchSpace
 
@@ -245,3 +249,68 @@ def test_kill_minus_nine_at_any_moment(tmp_path: Path, ladder: list[str]) -> Non
         process = started("search", "--resume", str(killed))
     assert process.wait(timeout=300) in (0, 2)  # 2: it had come to its end before the last kill
     assert left(killed) == left(tmp_path / "whole")
+
+
+@pytest.mark.filterwarnings("ignore:.*chance level")
+def test_a_run_on_another_machine_is_gone_on_with(network: nn.Module, digits: Data, tmp_path: Path) -> None:
+    """What a run stored is found again whatever the processor; a shared file keeps judgements of machines apart."""
+    n2n.search(network, None, digits, out=tmp_path / "run", cache=tmp_path / "shared.sqlite",
+               **{**OPTIONS, "evaluations": 2, "steps": 2, "rollouts": 2, "removal": False})  # fmt: skip
+    with closing(sqlite3.connect(tmp_path / "run" / "judged.sqlite")) as own:
+        kept = {row[0] for row in own.execute("SELECT recipe FROM judgements")}
+    with closing(sqlite3.connect(tmp_path / "shared.sqlite")) as shared:
+        apart = {row[0] for row in shared.execute("SELECT recipe FROM judgements")}
+    (recipe,), (longer,) = kept, apart
+    assert longer.startswith(f"{recipe} cpu fp32")
+
+
+@pytest.mark.filterwarnings("ignore:.*chance level")
+def test_a_cache_knows_data_by_normalisation_and_teachers_by_what_they_compute(
+    network: nn.Module, digits: Data, tmp_path: Path
+) -> None:
+    options = {**OPTIONS, "evaluations": 2, "steps": 2, "rollouts": 2, "removal": False}
+    n2n.search(network, None, digits, out=tmp_path / "one", cache=tmp_path / "shared.sqlite", **options)
+    other = replace(digits, training=replace(digits.training, mean=(0.25,)))
+    with pytest.raises(CacheError, match="another data"):
+        n2n.search(network, None, other, out=tmp_path / "two", cache=tmp_path / "shared.sqlite", **options)
+    curved = nn.Sequential(*[nn.GELU() if isinstance(one, nn.ReLU) else one for one in network.children()])
+    with pytest.raises(CacheError, match="another teacher"):
+        n2n.search(curved, None, digits, out=tmp_path / "two", cache=tmp_path / "shared.sqlite", **options)
+    assert not (tmp_path / "two").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*chance level")
+def test_an_interrupt_of_the_long_distillation_is_gone_on_with(
+    network: nn.Module, digits: Data, tmp_path: Path
+) -> None:
+    """Its result says that it was interrupted, and the student that was cut short is distilled again."""
+
+    class Interrupting(Silent):
+        def begin(self, name: str, total: int) -> None:
+            if name.startswith("student"):
+                raise KeyboardInterrupt
+
+    n2n.search(network, None, digits, out=tmp_path / "whole", make_evaluate=Judge(), **OPTIONS)
+    out = tmp_path / "cut"
+    options = {**OPTIONS, "progress": Interrupting()}
+    result = n2n.search(network, None, digits, out=out, make_evaluate=Judge(), **options)
+    assert result.stopped == read_json(out / "result.json")["stopped"] == "interrupted"
+    n2n.search(network, None, digits, out=out, make_evaluate=Judge(), resume=True, **OPTIONS)
+    assert left(out) == left(tmp_path / "whole")
+
+
+def test_time_that_was_spent_is_not_spent_again(network: nn.Module, digits: Data, tmp_path: Path) -> None:
+    """A stage that went on goes on in the replay, though its stored judgements say that they took for ever."""
+
+    class Slow(Judge):
+        def __call__(self, space: SearchSpace) -> Evaluate:
+            inner = super().__call__(space)
+            return lambda students: [replace(one, seconds=1000.0) for one in inner(students)]
+
+    options = {**OPTIONS, "seconds": 600.0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ChanceLevelWarning)
+        with pytest.raises(Killed):
+            n2n.search(network, None, digits, out=tmp_path / "cut", make_evaluate=Slow(10), **options)
+        found = n2n.search(network, None, digits, out=tmp_path / "cut", make_evaluate=Slow(), resume=True, **options)
+    assert (found.stopped, found.evaluations) == ("evaluations", 16)
