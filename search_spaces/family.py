@@ -64,12 +64,19 @@ class Images:
         """The same.
 
         Raises:
-            SpaceError: fewer than two classes, no channel, or a size that is no multiple of `multiple`.
+            SpaceError: fewer than two classes, no channel, a size that is no multiple of `multiple`, no whole number.
         """
-        if self.classes < 2 or self.channels < 1 or self.image_size < multiple or self.image_size % multiple:
+        whole = all(type(one) is int for one in (self.classes, self.channels, self.image_size))
+        if (
+            not whole
+            or self.classes < 2
+            or self.channels < 1
+            or self.image_size < multiple
+            or self.image_size % multiple
+        ):
             raise SpaceError(
                 f"{space}: expected classes >= 2, channels >= 1 and an image_size that is a multiple of {multiple}, "
-                f"found classes={self.classes}, channels={self.channels}, image_size={self.image_size}"
+                f"found classes={self.classes!r}, channels={self.channels!r}, image_size={self.image_size!r}"
             )
         return self
 

@@ -173,7 +173,7 @@ class NasBench201:
     @property
     def decisions(self) -> tuple[Decision, ...]:
         """The operation of each edge."""
-        choices, labels = tuple(OPERATIONS), tuple(OPERATIONS.values())
+        choices, labels = tuple(OPERATIONS), tuple(f"{digit} {name}" for digit, name in OPERATIONS.items())
         return tuple(Decision(f"edge {target}<-{source}", choices, labels) for target, source in EDGES)
 
     def matters(self, choices: Choices) -> bool:

@@ -262,9 +262,20 @@ class PublishedSpace:
         return tuple(self.num_actions - len(one.choices) + one.choices.index(choice) for one, choice in pairs)
 
     def _choices(self, draft: Draft) -> Choices:
-        """What the actions of a draft choose."""
-        pairs = zip(self.decisions, draft.actions, strict=False)  # a draft may be unfinished
-        return tuple(one.choices[action - self.num_actions] for one, action in pairs)
+        """What the actions of a draft choose; the last choice where a decision changes nothing.
+
+        Raises:
+            SpaceError: an action that its decision does not have; drafts need not come from `apply`.
+        """
+        choices: Choices = ()
+        for decision, action in zip(self.decisions, draft.actions, strict=False):  # a draft may be unfinished
+            first = self.num_actions - len(decision.choices)
+            if not first <= action < self.num_actions:
+                raise SpaceError(
+                    f"{self.name}: {decision.name} has no action {action}; expected {first} to {self.num_actions - 1}"
+                )
+            choices = (*choices, decision.choices[action - first if self.family.matters(choices) else -1])
+        return choices
 
     def _filled(self, choices: Choices) -> Choices:
         """The choices, the largest ones behind them."""
@@ -281,6 +292,7 @@ class PublishedSpace:
             and architecture.images == self.family.images
             and len(architecture.choices) == self.num_decisions
             and all(choice in one.choices for one, choice in zip(self.decisions, architecture.choices, strict=True))
+            and architecture.code == self.family.code(architecture.choices)
         ):
             return architecture
         raise SpaceError(
