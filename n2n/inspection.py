@@ -1,7 +1,8 @@
-"""What may change in a network, told before any search: `n2n.inspect`. This module only composes the rooms."""
+"""What may change in a network, or what a published space holds, told before any search. Only composes the rooms."""
 
 from __future__ import annotations
 
+import inspect as signatures
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -10,10 +11,22 @@ from typing import Any
 from torch import nn
 
 from n2n.networks import Latency, latency
-from n2n.report.reading import LAYER_HEADER, RANGE_HEADER, latency_note, layer_rows, range_rows, shares_text
+from n2n.report.reading import (
+    DECISION_HEADER,
+    LAYER_HEADER,
+    RANGE_HEADER,
+    SPACE_RANGE_HEADER,
+    decision_rows,
+    latency_note,
+    layer_rows,
+    range_rows,
+    shares_text,
+)
 from n2n.report.tables import aligned
-from search_spaces.base import Architecture, Cost, SearchSpace
+from search_spaces import PUBLISHED
+from search_spaces.base import Architecture, Cost, SearchSpace, SpaceError
 from search_spaces.coverage import Coverage, LayerCoverage, Range, chained_range, cost_range, coverage
+from search_spaces.family import Decision
 from search_spaces.layer_removal import Granularity, LayerRemoval
 from search_spaces.layer_shrinkage import FACTORS, LayerShrinkage
 from search_spaces.teacher.analysis import Reading, ignored
@@ -131,3 +144,66 @@ def inspect(
 
 def _shrinkage(reading: Reading, start: Architecture | None, **options: Any) -> SearchSpace:
     return LayerShrinkage(reading, start=start, **options)
+
+
+@dataclass(frozen=True)
+class SpaceInspection:
+    """What is known of a published space without a search: its decisions, how many students, between which costs.
+
+    `form` says how the code of a student looks.
+    """
+
+    space: str
+    decisions: tuple[Decision, ...]
+    students: int
+    form: str
+    range: Range
+
+    @property
+    def ranges(self) -> Mapping[str, Range]:
+        """The range under the name of the space."""
+        return {self.space: self.range}
+
+    def table(self) -> str:
+        """Everything as plain text."""
+        decisions = aligned(DECISION_HEADER, decision_rows(self.decisions))
+        return "\n\n".join([decisions, aligned(SPACE_RANGE_HEADER, range_rows(self.ranges, {})), self.summary()])
+
+    def summary(self) -> str:
+        """How many students there are and how their codes look."""
+        return f"{self.students:,} students; their code: {self.form}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as JSON values."""
+        costs = {"min": self.range.low, "middle": self.range.middle, "max": self.range.high}
+        return {
+            "space": self.space,
+            "students": self.students,
+            "code": self.form,
+            "decisions": [{"name": one.name, "choices": list(one.texts)} for one in self.decisions],
+            "range": {name: asdict(cost) for name, cost in costs.items()},
+        }
+
+
+def inspect_space(name: str, *, seed: int = 0, **arguments: Any) -> SpaceInspection:
+    """Says what there is to decide in a published space, and between which costs its students lie.
+
+    The least is the least that was found, exact for spaces whose choices cost the more the later they stand.
+
+    Args:
+        name: of `search_spaces.PUBLISHED`.
+        seed: of the random students whose median is the middle.
+        arguments: of the space: classes, channels, image_size.
+
+    Raises:
+        SpaceError: an unknown name or argument (the valid ones are listed), or one that is out of its range.
+    """
+    if name not in PUBLISHED:
+        raise SpaceError(f"unknown space {name!r}; the published spaces are: {', '.join(PUBLISHED)}")
+    known = signatures.signature(PUBLISHED[name]).parameters
+    unknown = sorted(set(arguments) - set(known))
+    if unknown:
+        raise SpaceError(f"the space {name!r} does not take {', '.join(unknown)}; it takes: {', '.join(known)}")
+    space = PUBLISHED[name](**arguments)
+    family = space.family
+    return SpaceInspection(name, space.decisions, family.students, family.form, cost_range(space, seed=seed))

@@ -1,17 +1,20 @@
-"""`n2n.inspect` in Python: the same figures as the spaces', also where nothing can change; the network untouched."""
+"""`n2n.inspect` in Python: the same figures as the spaces', also where nothing can change; and published spaces."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from awkward_networks import CASES
 from torch import nn
 
 import n2n
+from n2n.inspection import inspect_space
 from n2n.networks import build_teacher
-from search_spaces import layer_shrinkage
+from search_spaces import PUBLISHED, layer_shrinkage
 from search_spaces.base import SpaceError, replay
 
 
@@ -98,3 +101,38 @@ def test_a_stored_size_is_named_where_it_may_be_what_holds_channels() -> None:
     reasons = {row.name: str(row.reasons) for row in n2n.inspect(make().eval(), inputs(), measure_latency=False).rows}
     assert "they may come from heads = 4 or dim = 4" in reasons["qkv"]
     assert "meets channels that are not followed in add.Tensor" in reasons["mlp.3"]
+
+
+def test_a_published_space_is_described_without_a_network() -> None:
+    found = inspect_space("cifar_resnet")
+    assert (found.students, len(found.decisions)) == (64, 3)
+    # The published ends of S0 at 100 classes.
+    assert (found.range.low.parameters, found.range.high.parameters) == (83_892, 667_188)
+    assert (found.range.low.macs, found.range.high.macs) == (12_507_392, 97_442_048)
+    record, text = json.loads(json.dumps(found.to_json())), found.table()
+    assert record["decisions"][1] == {"name": "stage2.depth", "choices": ["1", "3", "5", "7"]}
+    assert record["range"]["min"]["parameters"] == 83_892
+    assert ["stage2.depth", "1,", "3,", "5,", "7"] in [line.split() for line in text.splitlines()]
+    assert "64 students; their code: three depths" in text
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_range_of_a_published_space_holds_its_students(name: str) -> None:
+    found, space = inspect_space(name, classes=10, image_size=16), PUBLISHED[name](classes=10, image_size=16)
+    rng = np.random.default_rng(5)
+    for cost in (space.cost(space.random(rng)) for _ in range(200)):
+        assert found.range.low.parameters <= cost.parameters <= found.range.high.parameters
+        assert found.range.low.macs <= cost.macs <= found.range.high.macs
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("darts", {}, "the published spaces are: cifar_resnet, "),
+        ("vit", {"depth": 3}, "does not take depth; it takes: classes, channels, image_size"),
+        ("vit", {"classes": "ten"}, "found classes='ten'"),
+    ],
+)
+def test_a_space_that_there_is_not_is_told_in_words(name: str, arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpaceError, match=words):
+        inspect_space(name, **arguments)

@@ -16,6 +16,7 @@ from n2n.agents import AGENTS
 from n2n.calibration import RUNGS, SEEDS, STUDENTS, TRUTH
 from n2n.distill.objectives import OBJECTIVES
 from n2n.search.export import FORMATS
+from search_spaces import PUBLISHED
 
 
 class ConfigError(ValueError):
@@ -188,9 +189,13 @@ class CalibrateSettings(NetworkSettings):
 
 
 class InspectSettings(DataSettings, SpaceSettings):
-    """`n2n inspect NETWORK`; the meaning of each is that of the argument of `n2n.inspect` with the same name."""
+    """`n2n inspect NETWORK`; the meaning of each is that of the argument of `n2n.inspect` with the same name.
 
-    network: str
+    `space` names a published space instead of a network; `network_args` are then its arguments.
+    """
+
+    network: str | None = None
+    space: Annotated[str, AfterValidator(lambda name: known(name, PUBLISHED, "space"))] | None = None
     network_args: dict[str, Any] = Field(default_factory=dict)
     weights: Path | None = None
     input_shape: Shape | None = None

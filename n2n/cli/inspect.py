@@ -1,4 +1,7 @@
-"""`n2n inspect NETWORK`: what a search could change in a network, layer by layer, and how far down it could go."""
+"""`n2n inspect NETWORK`: what a search could change in a network, layer by layer, and how far down it could go.
+
+`n2n inspect --space NAME`: the decisions of a published space, and between which costs its students lie.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,24 @@ from n2n.cli.config import ConfigError, InspectSettings, known
 from n2n.cli.door import Outcome, run
 from n2n.cli.networks import built_in, load_data, own_network, runs_code, untrained
 from n2n.data import example_inputs
-from n2n.inspection import Inspection
+from n2n.inspection import Inspection, SpaceInspection, inspect_space
 from n2n.inspection import inspect as look_at
 from n2n.networks import TEACHERS
-from n2n.report.reading import LAYER_HEADER, RANGE_HEADER, latency_note, layer_rows, range_rows, shares_text
+from n2n.report.reading import (
+    DECISION_HEADER,
+    LAYER_HEADER,
+    RANGE_HEADER,
+    SPACE_RANGE_HEADER,
+    decision_rows,
+    latency_note,
+    layer_rows,
+    range_rows,
+    shares_text,
+)
 from n2n.report.tables import aligned
 from n2n.search import teachers
 from n2n.search.artefacts import load_weights
+from search_spaces import PUBLISHED
 from search_spaces.layer_shrinkage import FACTORS
 
 CIFAR = (3, 32, 32)
@@ -32,8 +46,13 @@ CIFAR = (3, 32, 32)
 def command(
     context: typer.Context,
     network: Annotated[
-        str, typer.Argument(help="A built-in name such as resnet20, a teacher folder, or your own module:function.")
-    ],
+        str | None,
+        typer.Argument(help="A built-in name such as resnet20, a teacher folder, or your own module:function."),
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option("--space", help=f"A published space instead of a network: {', '.join(PUBLISHED)}."),
+    ] = None,
     network_arg: options.NetworkArg = None,
     weights: options.Weights = None,
     data: options.Data = None,
@@ -59,14 +78,20 @@ def command(
     """Say which layers can be removed or shrunk, which cannot and why, and between which costs students lie.
 
     Nothing is trained and no weights are needed. A built-in network is looked at with images of 3x32x32, a teacher
-    folder with those that it was trained on, unless --data or --input-shape says otherwise.
+    folder with those that it was trained on, unless --data or --input-shape says otherwise. A published space takes
+    classes, channels and image_size by --network-arg.
     """
     run(lambda: inspect(options.read(InspectSettings, context)), as_json=as_json)
 
 
 def inspect(settings: InspectSettings) -> Outcome:
-    """Reads the network and says what was found."""
-    network, inputs = _network(settings)
+    """Reads the network, or opens the space, and says what was found."""
+    if settings.space is not None:
+        return _space(settings, settings.space)
+    if settings.network is None:
+        raise ConfigError("say what to inspect: a network, as in n2n inspect resnet20, or --space NAME")
+    name = settings.network
+    network, inputs = _network(settings, name)
     found = look_at(
         network.to(settings.device),
         inputs.to(settings.device),
@@ -79,10 +104,26 @@ def inspect(settings: InspectSettings) -> Outcome:
         ignored_layers=settings.ignored_layers,
         measure_latency=settings.latency,
     )
-    return Outcome({"inspected": settings.network, **found.to_json()}, lambda: show(settings.network, found))
+    return Outcome({"inspected": name, **found.to_json()}, lambda: show(name, found))
 
 
-def _network(settings: InspectSettings) -> tuple[nn.Module, Tensor]:
+def _space(settings: InspectSettings, name: str) -> Outcome:
+    """The decisions of a published space, and its range of costs.
+
+    Raises:
+        ConfigError: something was said that is about networks.
+        SpaceError: an argument that the space does not take.
+    """
+    idle = sorted(settings.model_fields_set - {"space", "network_args", "seed"})
+    if idle:
+        raise ConfigError(f"--space {name} takes --network-arg and --seed; leave out {', '.join(idle)}")
+    if "seed" in settings.network_args:
+        raise ConfigError("seed is no argument of a space: say --seed")
+    found = inspect_space(name, seed=settings.seed, **settings.network_args)
+    return Outcome({"inspected": name, **found.to_json()}, lambda: show_space(found))
+
+
+def _network(settings: InspectSettings, name: str) -> tuple[nn.Module, Tensor]:
     """The network, and a batch that it takes.
 
     Raises:
@@ -91,19 +132,19 @@ def _network(settings: InspectSettings) -> tuple[nn.Module, Tensor]:
     """
     if settings.data is not None and settings.input_shape is not None:
         raise ConfigError("--data and --input-shape both say what the network takes: leave one out")
-    folder = Path(settings.network)
+    folder = Path(name)
     if (folder / teachers.CARD).is_file():
         return _teacher(settings, folder)
     if settings.data is not None:
         data, _ = load_data(settings)
-        network, _ = untrained(settings.network, settings.network_args, data, settings.seed)
+        network, _ = untrained(name, settings.network_args, data, settings.seed)
         inputs = example_inputs(data)
-    elif ":" in settings.network:
+    elif ":" in name:
         if settings.input_shape is None:
-            raise ConfigError(f"say what {settings.network} takes: --input-shape 1,3,32,32 (a batch), or --data")
-        network, inputs = own_network(settings.network, settings.network_args), torch.zeros(settings.input_shape)
+            raise ConfigError(f"say what {name} takes: --input-shape 1,3,32,32 (a batch), or --data")
+        network, inputs = own_network(name, settings.network_args), torch.zeros(settings.input_shape)
     else:
-        network, inputs = _built_in(settings)
+        network, inputs = _built_in(settings, name)
     if settings.weights is not None:
         load_weights(network, settings.weights)
     return network, inputs
@@ -128,8 +169,8 @@ def _teacher(settings: InspectSettings, folder: Path) -> tuple[nn.Module, Tensor
     return network, example_inputs(load_data(settings, made_with=card.origin)[0])
 
 
-def _built_in(settings: InspectSettings) -> tuple[nn.Module, Tensor]:
-    name, arguments = settings.network, settings.network_args
+def _built_in(settings: InspectSettings, name: str) -> tuple[nn.Module, Tensor]:
+    arguments = settings.network_args
     known(name, TEACHERS, "network")
     usual = (arguments.get("inputs", 64),) if name == "mlp" else (arguments.get("channels", CIFAR[0]), *CIFAR[1:])
     shape = settings.input_shape or (1, *usual)
@@ -148,6 +189,14 @@ def show(name: str, found: Inspection) -> None:
         typer.echo(note)
 
 
+def show_space(found: SpaceInspection) -> None:
+    """The tables of a published space."""
+    typer.echo(f"{found.space}: {len(found.decisions)} decisions")
+    print_table(DECISION_HEADER, decision_rows(found.decisions))
+    print_table(SPACE_RANGE_HEADER, range_rows(found.ranges, {}))
+    typer.echo(found.summary())
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on standard output: cells fold where a terminal is narrow; lines of a pipe are as long as they are."""
     if not sys.stdout.isatty():
@@ -159,7 +208,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD)
     for title in header:
-        number = title in ("parameters", "MACs", "min", "middle", "max (teacher)")
+        number = title in ("parameters", "MACs", "min", "middle", "max", "max (teacher)")
         table.add_column(title, justify="right" if number else "left", overflow="fold", no_wrap=number)
     for row in rows:
         table.add_row(*row)

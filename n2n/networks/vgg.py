@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from n2n.networks.cifar_resnet import initialise
+from search_spaces.cifar_resnet import initialise
 
 
 class VGG(nn.Module):

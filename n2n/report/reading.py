@@ -8,8 +8,11 @@ from n2n.networks import Latency
 from n2n.networks.units import latency_text, mac_text, millions, size_text
 from search_spaces.base import Cost
 from search_spaces.coverage import Coverage, LayerCoverage, Range
+from search_spaces.family import Decision
 
 LAYER_HEADER = ("layer", "kind", "what may change", "width group", "parameters", "MACs", "why not more")
+SPACE_RANGE_HEADER = ("space", "quantity", "min", "middle", "max")
+DECISION_HEADER = ("decision", "choices, from the cheapest to the largest network's")
 RANGE_HEADER = ("students of", "quantity", "min", "middle", "max (teacher)")
 STATUS = {"both": "removable, shrinkable"}
 
@@ -66,6 +69,11 @@ def range_rows(ranges: Mapping[str, Range], timings: Mapping[str, Latency]) -> l
             low, high = (latency_text(timings[name].median_ms, timings[name].iqr_ms) for name in (stage, "teacher"))
             rows.append(("", "latency (IQR)", low, "", high))
     return rows
+
+
+def decision_rows(decisions: Sequence[Decision]) -> list[tuple[str, ...]]:
+    """The rows under `DECISION_HEADER`."""
+    return [(decision.name, ", ".join(decision.texts)) for decision in decisions]
 
 
 def shares_text(coverage: Coverage) -> str:

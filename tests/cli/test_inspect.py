@@ -72,3 +72,34 @@ def test_what_cannot_be_is_refused_in_words(n2n: Run, arguments: tuple[str, ...]
     done = n2n("inspect", *arguments)
     assert done.exit_code == 2
     assert words in done.stderr
+
+
+def test_a_published_space_instead_of_a_network(n2n: Run, said: Said) -> None:
+    done = n2n("inspect", "--space", "nas_bench_201")
+    assert done.exit_code == 0, done.stderr
+    assert "edge 3<-2  0 none, 1 skip, 4 avgpool3x3, 2 conv1x1, 3 conv3x3" in done.stdout
+    assert "15,625 students" in done.stdout
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert any(
+        line[:4] == ["nas_bench_201", "parameters", "0.0733", "M"] and line[-2:] == ["1.53", "M"] for line in lines
+    )
+    record = said(n2n("inspect", "--space", "nas_bench_201", "--network-arg", "classes=100", "--json"))
+    assert record["range"]["min"]["parameters"] == 73_306 + 90 * 65
+    assert record["inspected"] == record["space"] == "nas_bench_201"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "n2n inspect resnet20, or --space NAME"),
+        (("--space", "nas_bench_200"), "did you mean 'nas_bench_201'"),
+        (("resnet20", "--space", "vit"), "leave out network"),
+        (("--space", "vit", "--data", "digits", "--no-latency"), "leave out data, latency"),
+        (("--space", "vit", "--network-arg", "seed=3"), "say --seed"),
+        (("--space", "vit", "--network-arg", "image_size=30"), "a multiple of 4"),
+    ],
+)
+def test_what_cannot_be_asked_of_a_space_is_refused(n2n: Run, arguments: tuple[str, ...], words: str) -> None:
+    done = n2n("inspect", *arguments)
+    assert done.exit_code == 2
+    assert words in done.stderr
