@@ -9,6 +9,7 @@ from n2n.scores.macs import macs
 from n2n.scores.naswot import naswot
 from n2n.scores.params import params
 from n2n.scores.snip import snip
+from n2n.scores.swap import swap
 from n2n.scores.synflow import synflow
 from n2n.scores.zico import zico
 
@@ -23,6 +24,7 @@ SCORES: dict[str, Score] = {
     "fisher": fisher,
     "jacov": jacov,
     "zico": zico,
+    "swap": swap,
 }
 """Every score by its name; a new one is a file, a line here, and then under the contract test."""
 
