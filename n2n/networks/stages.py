@@ -77,7 +77,7 @@ def last_stage(
             f" {list(inputs.shape)}; expected maps with as many axes, or tokens from a linear layer or a norm, for"
             f" otherwise it cannot be told which axis holds the channels; {instead}"
         )
-    return Stage(watch.name, tuple(_to_front(watch.output, watch.channels_last).shape[1:]), watch.channels_last)
+    return Stage(watch.name, tuple(channels_first(watch.output, watch.channels_last).shape[1:]), watch.channels_last)
 
 
 @final
@@ -92,7 +92,7 @@ class StageReader:
         """Keeps the output where it has the stage's shape: a module may run in several places."""
         del module, args
         if isinstance(output, Tensor) and output.dim() == len(self._stage.shape) + 1:
-            maps = _to_front(output, self._stage.channels_last)
+            maps = channels_first(output, self._stage.channels_last)
             if tuple(maps.shape[1:]) == self._stage.shape:
                 self._maps = maps.clone()  # what follows may work in place
 
@@ -141,7 +141,7 @@ class _Watch:
                 return
             # A container hands on the very tensor of its last child; an in-place activation gives a newer version.
             same = output is self.output and output._version == self._version
-            if not same and math.prod(_to_front(output, last).shape[2:]) > 1:
+            if not same and math.prod(channels_first(output, last).shape[2:]) > 1:
                 self.output, self.name, self.channels_last = output, name, last
                 self._version = output._version
 
@@ -154,6 +154,6 @@ def _works_on_last_axis(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear)
 
 
-def _to_front(maps: Tensor, channels_last: bool) -> Tensor:
-    """Maps [B, *spatial, C] as [B, C, *spatial]; others as they are."""
+def channels_first(maps: Tensor, channels_last: bool) -> Tensor:
+    """Maps [B, *spatial, C] (`channels_last`) as [B, C, *spatial]; others as they are."""
     return maps.movedim(-1, 1) if channels_last else maps

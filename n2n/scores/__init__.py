@@ -1,5 +1,6 @@
 """Training-free scores: what can be told of a network before any training step."""
 
+from n2n.scores.az_nas import az_complexity, az_expressivity, az_progressivity, az_trainability
 from n2n.scores.base import Probe, Score, ScoreError
 from n2n.scores.diswot import diswot, diswot_free, diswot_relation, diswot_semantic
 from n2n.scores.fisher import fisher
@@ -32,6 +33,10 @@ SCORES: dict[str, Score] = {
     "zen": zen,
     "zico": zico,
     "swap": swap,
+    "az_expressivity": az_expressivity,
+    "az_progressivity": az_progressivity,
+    "az_trainability": az_trainability,
+    "az_complexity": az_complexity,
 }
 """Every score by its name; a new one is a file, a line here, and then under the contract test."""
 

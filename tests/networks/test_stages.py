@@ -85,9 +85,7 @@ def test_networks_without_one_are_refused_and_what_to_do_is_said():
         StageError, match=r"the network \(Sequential\) has no feature maps.* none among 5 .*; take another"
     ):
         last_stage(network, IMAGES, instead="take another")
-    with pytest.raises(
-        StageError, match=r"\(Tokens\): the last maps are \[2, 4, 8\], .*'block'.*; take another"
-    ):
+    with pytest.raises(StageError, match=r"\(Tokens\): the last maps are \[2, 4, 8\].*'block'.*; take another"):
         last_stage(Tokens(norm=False), IMAGES, instead="take another")
 
 
