@@ -1,5 +1,6 @@
 """Training-free scores: what can be told of a network before any training step."""
 
+from n2n.scores.aggregate import aggregate
 from n2n.scores.az_nas import az_complexity, az_expressivity, az_progressivity, az_trainability
 from n2n.scores.base import Probe, Score, ScoreError
 from n2n.scores.diswot import diswot, diswot_free, diswot_relation, diswot_semantic
@@ -43,4 +44,4 @@ SCORES: dict[str, Score] = {
 NEEDS_TEACHER = frozenset({"diswot", "diswot_semantic", "diswot_relation", "diswot_free"})
 """The scores that compare with a teacher: without one in the probe they raise a ScoreError."""
 
-__all__ = ["NEEDS_TEACHER", "SCORES", "Probe", "Score", "ScoreError"]
+__all__ = ["NEEDS_TEACHER", "SCORES", "Probe", "Score", "ScoreError", "aggregate"]
