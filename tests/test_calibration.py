@@ -16,11 +16,11 @@ import n2n
 from n2n.calibration import Calibration, shortfall
 from n2n.data import Data, load
 from n2n.distill.accuracy import accuracy
-from n2n.distill.features import StageError
 from n2n.distill.fit import train_teacher
 from n2n.evaluate.fidelity import SIZE, PanelError
 from n2n.evaluate.judgements import Judgement, keys, read_judgements
 from n2n.networks import build_teacher
+from n2n.networks.stages import StageError
 from n2n.search.errors import ArtefactError, SearchError, WriteError
 from search_spaces.layer_removal import LayerRemoval
 from search_spaces.layer_shrinkage import FACTORS, LayerShrinkage

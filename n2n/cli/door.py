@@ -13,10 +13,10 @@ import typer
 
 from n2n.cli.config import ConfigError
 from n2n.data.errors import DataError
-from n2n.distill.features import StageError
 from n2n.evaluate.fidelity import PanelError
 from n2n.evaluate.memory import CacheError
 from n2n.evaluate.pool_plan import PoolError
+from n2n.networks.stages import StageError
 from n2n.policies.files import PolicyError
 from n2n.search.errors import ArtefactError, ExportError, SearchError, WriteError
 from n2n.search.query import QueryError

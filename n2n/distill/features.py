@@ -1,24 +1,13 @@
-"""The feature maps of a network's last stage: found in one pass, read by hooks that are gone afterwards."""
+"""What objectives on feature maps see of a batch, and what to say where a network has none."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import final
 
-import torch
-from torch import Tensor, nn
-
-from n2n.networks.untouched import untouched
+from torch import Tensor
 
 INSTEAD = "use the objective 'kd', 'logit_mse' or 'ce', which look at no features"
 """What to do where there are no feature maps."""
-
-
-class StageError(ValueError):
-    """A network has no feature maps that an objective could look at; the message says what to use instead."""
 
 
 @dataclass(frozen=True)
@@ -32,137 +21,3 @@ class Features:
 
     student: Tensor
     teacher: Tensor
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Where a network gives feature maps.
-
-    Attributes:
-        module: the module's name in `network.named_modules()`; "" is the network itself.
-        shape: (C, *spatial) of one example's maps.
-        channels_last: whether the module puts its channels behind the places, as layers on tokens do.
-    """
-
-    module: str
-    shape: tuple[int, ...]
-    channels_last: bool
-
-    @property
-    def bytes(self) -> int:
-        """Of one example's maps in float32."""
-        return 4 * math.prod(self.shape)
-
-
-def last_stage(network: nn.Module, inputs: Tensor, *, name: str = "the network") -> Stage:
-    """The last module to run that gives maps with more than one place, found by one pass in eval mode.
-
-    Maps are [B, C, *spatial] with as many axes as the inputs. Of the layers that work on the last axis (linear layers
-    and norms) it is the channels', so that their tokens [B, N, D] count as D channels with N places.
-
-    Args:
-        network: handed back as it was.
-        inputs: prepared images [B, C, *spatial] on the network's device.
-        name: what errors call it.
-
-    Raises:
-        StageError: there is no such module, or it cannot be told which axis of its maps is the channels'.
-    """
-    watch = _Watch(len(inputs))
-    with untouched(network, parameters=False), torch.no_grad():
-        network.eval()
-        for path, module in network.named_modules():
-            module.register_forward_hook(watch.hook(path))
-        network(inputs)
-    which = f"{name} ({type(network).__name__})"
-    if watch.output is None:
-        raise StageError(
-            f"{which} has no feature maps: expected a module that gives [B, C, *spatial] with several places, found"
-            f" none among {len(list(network.modules()))} for inputs {list(inputs.shape)}; {INSTEAD}"
-        )
-    if not watch.channels_last and watch.output.dim() != inputs.dim():
-        raise StageError(
-            f"{which}: the last maps are {list(watch.output.shape)}, from module {watch.name!r}, for inputs"
-            f" {list(inputs.shape)}; expected maps with as many axes, or tokens from a linear layer or a norm, for"
-            f" otherwise it cannot be told which axis holds the channels; {INSTEAD}"
-        )
-    return Stage(watch.name, tuple(_to_front(watch.output, watch.channels_last).shape[1:]), watch.channels_last)
-
-
-@final
-class StageReader:
-    """The maps of the last forward pass; see `reading`."""
-
-    def __init__(self, network: nn.Module, stage: Stage) -> None:
-        self._network, self._stage = network, stage
-        self._maps: Tensor | None = None
-
-    def hook(self, module: nn.Module, args: object, output: object) -> None:
-        """Keeps the output where it has the stage's shape: a module may run in several places."""
-        del module, args
-        if isinstance(output, Tensor) and output.dim() == len(self._stage.shape) + 1:
-            maps = _to_front(output, self._stage.channels_last)
-            if tuple(maps.shape[1:]) == self._stage.shape:
-                self._maps = maps.clone()  # what follows may work in place
-
-    def take(self) -> Tensor:
-        """The maps [B, C, *spatial] of the last pass, which are handed out once.
-
-        Raises:
-            RuntimeError: the pass came by no maps of the stage's shape.
-        """
-        maps, self._maps = self._maps, None
-        if maps is None:
-            raise RuntimeError(
-                f"{type(self._network).__name__}: module {self._stage.module!r} gave no maps"
-                f" [B, {', '.join(map(str, self._stage.shape))}] in this pass, as it did when the last stage was looked"
-                f" for; {INSTEAD}"
-            )
-        return maps
-
-
-@contextmanager
-def reading(network: nn.Module, stage: Stage) -> Iterator[StageReader]:
-    """Reads the maps of a stage while the network runs inside; whatever happens, no hook stays."""
-    reader = StageReader(network, stage)
-    handle = network.get_submodule(stage.module).register_forward_hook(reader.hook)
-    try:
-        yield reader
-    finally:
-        handle.remove()
-
-
-class _Watch:
-    """Remembers the last output with more than one place, and the innermost module that gave it."""
-
-    def __init__(self, batch: int) -> None:
-        self._batch = batch
-        self._version = 0
-        self.output: Tensor | None = None
-        self.name = ""
-        self.channels_last = False
-
-    def hook(self, name: str) -> Callable[[nn.Module, object, object], None]:
-        def look(module: nn.Module, args: object, output: object) -> None:
-            del args
-            last = _works_on_last_axis(module)
-            if not isinstance(output, Tensor) or output.dim() < 3 or len(output) != self._batch:
-                return
-            # A container hands on the very tensor of its last child; an in-place activation gives a newer version.
-            same = output is self.output and output._version == self._version
-            if not same and math.prod(_to_front(output, last).shape[2:]) > 1:
-                self.output, self.name, self.channels_last = output, name, last
-                self._version = output._version
-
-        return look
-
-
-def _works_on_last_axis(module: nn.Module) -> bool:
-    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
-        return len(module.normalized_shape) == 1
-    return isinstance(module, nn.Linear)
-
-
-def _to_front(maps: Tensor, channels_last: bool) -> Tensor:
-    """Maps [B, *spatial, C] as [B, C, *spatial]; others as they are."""
-    return maps.movedim(-1, 1) if channels_last else maps

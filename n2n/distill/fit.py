@@ -16,11 +16,12 @@ from n2n.data.augment import augment
 from n2n.data.base import TrainingData
 from n2n.data.prepare import prepare
 from n2n.distill.accuracy import reestimate_batch_norm
-from n2n.distill.features import Features, Stage, last_stage, reading
+from n2n.distill.features import INSTEAD, Features
 from n2n.distill.objectives import Objective, make_objective, needs_features, needs_teacher
 from n2n.distill.precision import Precision, Wish, resolve
 from n2n.distill.recipe import Recipe, learning_rate, teacher_recipe, total_steps
 from n2n.distill.views import View, select
+from n2n.networks.stages import Stage, last_stage, reading
 
 if TYPE_CHECKING:
     from n2n.distill.teacher import Teacher
@@ -220,7 +221,7 @@ class _Loop:
             return None
         images = self._view(0).images[:2].to(self.device)  # [2, C, H, W]
         inputs = self.settings.place(prepare(images, mean=self.training.mean, std=self.training.std))
-        return last_stage(self.network, inputs, name="the student")
+        return last_stage(self.network, inputs, name="the student", instead=INSTEAD)
 
     def _batches(self, total: int) -> Iterator[_Batch]:
         """`total` batches, all on the same view for teacher and student."""

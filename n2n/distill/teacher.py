@@ -20,10 +20,11 @@ from n2n.data.augment import augment
 from n2n.data.base import Split, TrainingData
 from n2n.data.prepare import example_inputs
 from n2n.distill.accuracy import accuracy_of, predict
-from n2n.distill.features import Stage, last_stage, reading
+from n2n.distill.features import INSTEAD
 from n2n.distill.precision import Wish, resolve
 from n2n.distill.views import View, select
 from n2n.networks.count import macs, parameters
+from n2n.networks.stages import Stage, last_stage, reading
 
 FEATURE_BYTES = 512 * 2**20
 """Of the feature maps that a teacher keeps for all views together; others are computed in every step."""
@@ -129,7 +130,10 @@ class Teacher:
             StageError: nowhere.
         """
         return last_stage(
-            self.network, self._settings.place(self._example.to(self.device)), name=f"teacher {self.name!r}"
+            self.network,
+            self._settings.place(self._example.to(self.device)),
+            name=f"teacher {self.name!r}",
+            instead=INSTEAD,
         )
 
     def logits(self, split: Split) -> Tensor:

@@ -15,7 +15,7 @@ from n2n.data.prepare import prepare
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, Status, evaluation_seed
 from n2n.evaluate.judging import Refuse, digest, judge
-from n2n.scores import SCORES, Probe, ScoreError
+from n2n.scores import NEEDS_TEACHER, SCORES, Probe, ScoreError
 from search_spaces.base import Architecture, Cost, SearchSpace
 
 
@@ -128,10 +128,12 @@ def scoring(
         refuse: a reason not to score a student of a given cost, e.g. `budget.refusal`; it becomes INVALID.
 
     Raises:
-        ValueError: an unknown score, or no images or seeds.
+        ValueError: an unknown score, no images or seeds, or no teacher for a score that compares with one.
     """
     if score not in SCORES:
         raise ValueError(f"scoring: score must be one of {', '.join(SCORES)}; got {score!r}")
+    if score in NEEDS_TEACHER and teacher is None:
+        raise ValueError(f"scoring: {score!r} compares students with a teacher, and there is none; give teacher=")
     for name, value in (("batch", batch), ("seeds", seeds)):
         if value < 1:
             raise ValueError(f"scoring: {name} must be 1 or more; got {value}")

@@ -1,12 +1,47 @@
 """Training-free scores: what can be told of a network before any training step."""
 
+from n2n.scores.aggregate import aggregate
+from n2n.scores.az_nas import az_complexity, az_expressivity, az_progressivity, az_trainability
 from n2n.scores.base import Probe, Score, ScoreError
+from n2n.scores.diswot import diswot, diswot_free, diswot_relation, diswot_semantic
+from n2n.scores.fisher import fisher
+from n2n.scores.grad_norm import grad_norm
+from n2n.scores.grasp import grasp
+from n2n.scores.jacov import jacov
 from n2n.scores.macs import macs
 from n2n.scores.naswot import naswot
 from n2n.scores.params import params
+from n2n.scores.snip import snip
+from n2n.scores.swap import swap
 from n2n.scores.synflow import synflow
+from n2n.scores.zen import zen
+from n2n.scores.zico import zico
 
-SCORES: dict[str, Score] = {"params": params, "macs": macs, "naswot": naswot, "synflow": synflow}
+SCORES: dict[str, Score] = {
+    "params": params,
+    "macs": macs,
+    "naswot": naswot,
+    "synflow": synflow,
+    "diswot": diswot,
+    "diswot_semantic": diswot_semantic,
+    "diswot_relation": diswot_relation,
+    "diswot_free": diswot_free,
+    "snip": snip,
+    "grasp": grasp,
+    "grad_norm": grad_norm,
+    "fisher": fisher,
+    "jacov": jacov,
+    "zen": zen,
+    "zico": zico,
+    "swap": swap,
+    "az_expressivity": az_expressivity,
+    "az_progressivity": az_progressivity,
+    "az_trainability": az_trainability,
+    "az_complexity": az_complexity,
+}
 """Every score by its name; a new one is a file, a line here, and then under the contract test."""
 
-__all__ = ["SCORES", "Probe", "Score", "ScoreError"]
+NEEDS_TEACHER = frozenset({"diswot", "diswot_semantic", "diswot_relation", "diswot_free"})
+"""The scores that compare with a teacher: without one in the probe they raise a ScoreError."""
+
+__all__ = ["NEEDS_TEACHER", "SCORES", "Probe", "Score", "ScoreError", "aggregate"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from n2n.networks.untouched import untouched
 
@@ -70,6 +71,17 @@ def borrowed(network: nn.Module, seed: int, *, parameters: bool = True) -> Itera
         for device in devices:
             torch.cuda.default_generators[device].manual_seed(seed)
         yield network.eval()
+
+
+def batch_statistics(network: nn.Module) -> None:
+    """Has batch norm take the statistics of the batch, as a fresh network knows no others; all else stays as it is.
+
+    For a borrowed network: the mode and the running statistics are changed. Dropout and stochastic depth stay out,
+    because a score should tell networks apart, and not draws.
+    """
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.train()
 
 
 def finite(value: float, name: str, why: str) -> float:

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from n2n.scores.base import Probe, ScoreError, batch_statistics, borrowed
 
 _PLAIN = ("relu", "relu_")
 _FLOORED = ("clamp", "clamp_", "clamp_min", "clamp_min_", "hardtanh", "hardtanh_")
@@ -62,3 +64,42 @@ def watching_relus(see: Callable[[Tensor], None]) -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def read_codes(network: nn.Module, probe: Probe, name: str, see: Callable[[Tensor], None]) -> int:
+    """Runs the network once and hands `see` the code [B, units] of each ReLU; gives the number of units of all.
+
+    Batch norm takes the statistics of the batch. Images lie along the first axis of what a ReLU is given.
+
+    Args:
+        network: handed back as it was.
+        probe: its images are shown.
+        name: of the score, for errors.
+        see: called for one ReLU after another, as they run.
+
+    Raises:
+        ScoreError: no ReLU runs; one is given something else than one entry per image; or the outputs are not finite.
+        RuntimeError, ValueError: the network does not run on the probe's images.
+    """
+    count, units = len(probe.images), 0
+
+    def flat(code: Tensor) -> None:
+        nonlocal units
+        if code.ndim == 0 or len(code) != count:
+            raise ScoreError(
+                f"{name}: expected the {count} images along the first axis of what every ReLU is given, found a ReLU of"
+                f" shape {list(code.shape)}; its codes cannot be told apart by image: take another score"
+            )
+        code = code.reshape(count, -1)
+        units += code.shape[1]
+        see(code)
+
+    with borrowed(network, probe.seed, parameters=False), torch.no_grad():
+        batch_statistics(network)
+        with watching_relus(flat):
+            outputs = network(probe.images)
+    if units == 0:
+        raise ScoreError(f"{name}: expected ReLU units, found none in the forward pass; take another score")
+    if isinstance(outputs, Tensor) and not bool(torch.isfinite(outputs).all()):
+        raise ScoreError(f"{name}: expected finite outputs, found NaN or infinite ones; look at the network's weights")
+    return units

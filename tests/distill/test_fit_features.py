@@ -13,10 +13,10 @@ from torch import nn
 
 from n2n.data import load, prepare
 from n2n.distill.accuracy import accuracy
-from n2n.distill.features import StageError
 from n2n.distill.fit import check_objective, fit, prepare_views, train_teacher
 from n2n.distill.recipe import Recipe, quick_recipe
 from n2n.distill.teacher import Teacher
+from n2n.networks.stages import StageError
 from search_spaces.layer_shrinkage import layer_shrinkage
 
 NST = Recipe(objective="nst", steps=9, batch_size=24, lr=0.02, views=3)

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from n2n.data import example_inputs, load, prepare
-from n2n.distill.features import StageError
 from n2n.distill.recipe import Recipe
 from n2n.distill.teacher import Teacher
 from n2n.evaluate import Status, distillation
 from n2n.networks import Timings
+from n2n.networks.stages import StageError
 from search_spaces.base import SpaceError
 from search_spaces.layer_shrinkage import layer_shrinkage
 from search_spaces.toy import toy

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from n2n.data import Data, example_inputs, load
+from n2n.distill.teacher import Teacher
 from n2n.evaluate import Status, evaluation_seed, scoring
 from n2n.networks import build_teacher, parameters
-from n2n.scores import SCORES, Probe
+from n2n.scores import NEEDS_TEACHER, SCORES, Probe
 from search_spaces import layer_removal, layer_shrinkage
 from search_spaces.base import SpaceError
 from search_spaces.toy import toy
@@ -171,6 +172,7 @@ def test_a_student_of_another_space_is_the_callers_mistake(world):
         ({"score": "luck"}, "score must be one of params, macs, naswot, synflow"),
         ({"batch": 0}, "batch must be 1 or more"),
         ({"seeds": 0}, "seeds must be 1 or more"),
+        *(({"score": name}, f"'{name}' compares students with a teacher, and there is none") for name in NEEDS_TEACHER),
     ],
 )
 def test_impossible_options_are_refused(world, options, message):
@@ -186,10 +188,16 @@ def digits() -> Data:
 @pytest.mark.parametrize("name", SCORES)
 def test_students_of_a_teacher_have_every_score(digits, name):
     network = build_teacher("resnet20", classes=10, channels=1, width=4, seed=0)
-    for space in (layer_removal(network, example_inputs(digits)), layer_shrinkage(network, example_inputs(digits))):
+    teacher = Teacher(network, digits.training)
+    for opens in (layer_removal, layer_shrinkage):
+        space = opens(network, example_inputs(digits))
         student = space.random(np.random.default_rng(0))
-        evaluate = scoring(space, digits.training, score=name, batch=16)
+        evaluate = scoring(space, digits.training, score=name, batch=16, teacher=teacher)
         first, again = evaluate([student])[0], pickle.loads(pickle.dumps(evaluate))([student])[0]
+        if opens is layer_shrinkage and name in ("diswot", "diswot_semantic"):
+            assert (first.status, again.status) == (Status.FAILED, Status.FAILED)
+            assert "take 'diswot_free', which compares any widths" in first.reason
+            continue
         assert first.status is Status.OK, first.reason
         assert first.score == again.score
         assert first.parameters == parameters(space.build(student))

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from n2n.distill.features import StageError, last_stage, reading
 from n2n.networks import build_teacher
+from n2n.networks.stages import StageError, last_stage, reading
 
 
 def hooks(network: nn.Module) -> int:
@@ -79,14 +79,14 @@ def test_an_axis_of_sequences_is_a_spatial_one():
     assert last_stage(network, torch.randn(2, 2, 6)).shape == (3, 4)
 
 
-def test_networks_without_one_are_refused_and_another_objective_is_named():
+def test_networks_without_one_are_refused_and_what_to_do_is_said():
     network = nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, 3))
     with pytest.raises(
-        StageError, match=r"the network \(Sequential\) has no feature maps.* none among 5 .*use the objective 'kd'"
+        StageError, match=r"the network \(Sequential\) has no feature maps.* none among 5 .*; take another"
     ):
-        last_stage(network, IMAGES)
-    with pytest.raises(StageError, match=r"\(Tokens\): the last maps are \[2, 4, 8\], from module 'block'.*'kd'"):
-        last_stage(Tokens(norm=False), IMAGES)
+        last_stage(network, IMAGES, instead="take another")
+    with pytest.raises(StageError, match=r"\(Tokens\): the last maps are \[2, 4, 8\].*'block'.*; take another"):
+        last_stage(Tokens(norm=False), IMAGES, instead="take another")
 
 
 def test_looking_for_it_changes_nothing():
