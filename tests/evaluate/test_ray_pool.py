@@ -20,7 +20,7 @@ from search_spaces.base import Architecture
 
 pytestmark = pytest.mark.ray
 
-SECONDS = 4.0
+SECONDS = 12.0
 """What every student is given here."""
 
 
