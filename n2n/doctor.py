@@ -62,7 +62,7 @@ PACKAGES: Final = (
     Package("matplotlib", "3.8", "the plots of a report"),
     Package("scikit-learn", "1.4", "the digits, the data where no other is named"),
     Package("pillow", "10", "image folders as data"),
-    Package("ray", "2.40", "--workers: judging in several processes", needed=False),
+    Package("ray", "2.43", "--workers: judging in several processes", needed=False),
     Package("stable-baselines3", "2.4", "--agent ppo", "sb3", needed=False),
     Package("sb3-contrib", "2.4", "--agent ppo", "sb3", needed=False),
     Package("onnx", "1.17", "n2n export --format onnx", "export", needed=False),
@@ -202,7 +202,7 @@ def _ray(ray: Ray) -> Check:
     if ray.failure:
         what = {"": "cannot be imported", "start": "does not start"}.get(ray.asked, f"is not reached at {ray.asked}")
         advice = {
-            "": "pip install 'ray[tune]>=2.40', or judge in one process: --workers 0",
+            "": "pip install 'ray[tune]>=2.43', or judge in one process: --workers 0",
             "start": "look into the newest folder of /tmp/ray for its logs, or judge in one process: --workers 0",
         }.get(ray.asked, "start it there by `ray start --head`, and name the address that it prints")
         return Check(RAY, what, ray.failure, advice, needed=bool(ray.asked))

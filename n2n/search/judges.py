@@ -75,7 +75,7 @@ def judging(
         return evaluate
 
     def climbed(rungs: Mapping[str, Evaluate], *, one_by_one: bool) -> Cached:
-        if len(rungs) == 1 and not expects:
+        if not options.ladder:
             return cached(*rungs.values(), one_by_one=one_by_one)
         each = {name: cached(evaluate, one_by_one=one_by_one) for name, evaluate in rungs.items()}
         return cached(ladder(each, promote=options.promote, rank=rank, climbs=climbs, expects=expects))

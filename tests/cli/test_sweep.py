@@ -60,6 +60,7 @@ def cut(run: Path, kept: int) -> int:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*chance level")
 def test_a_sweep_that_was_cut_off_ends_as_it_would_have(n2n: Any, said: Any, teacher: Path, tmp_path: Path) -> None:
     file, out = tmp_path / "sweep.toml", tmp_path / "all"
