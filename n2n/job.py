@@ -6,6 +6,7 @@ This module and `n2n.main_job` only compose the rooms.
 from __future__ import annotations
 
 import copy
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -27,6 +28,7 @@ from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluate, Evaluation
 from n2n.evaluate.cached import cached
 from n2n.evaluate.flight import Flight
+from n2n.evaluate.judging import digest
 from n2n.evaluate.ladder import Climbs
 from n2n.evaluate.memory import Memory, remembered
 from n2n.networks import Timings
@@ -151,8 +153,14 @@ class Job:
 
     @property
     def keys(self) -> dict[str, str]:
-        """What judgements are kept under."""
-        return {"teacher_key": self.spaces.key, "data_key": self.finish.data.training.key}
+        """What judgements are kept under, and of the policies that agents start from."""
+        weights = [f"{stage} {digest(value)}" for stage, policy in sorted(self.policies.items())
+                   for _, value in sorted(policy.state.items())]  # fmt: skip
+        return {
+            "teacher_key": self.spaces.key,
+            "data_key": self.finish.data.training.key,
+            "policy_key": hashlib.sha256("\n".join(weights).encode()).hexdigest()[:16] if weights else "",
+        }
 
     def _check_policy(self, stage: str, policy: Policy) -> None:
         """Lets an agent of the stage take the weights over, as it will when the stage begins.

@@ -314,3 +314,17 @@ def test_time_that_was_spent_is_not_spent_again(network: nn.Module, digits: Data
             n2n.search(network, None, digits, out=tmp_path / "cut", make_evaluate=Slow(10), **options)
         found = n2n.search(network, None, digits, out=tmp_path / "cut", make_evaluate=Slow(), resume=True, **options)
     assert (found.stopped, found.evaluations) == ("evaluations", 16)
+
+
+@pytest.mark.filterwarnings("ignore:.*chance level")
+def test_another_policy_to_start_from_is_refused(network: nn.Module, digits: Data, tmp_path: Path) -> None:
+    options = {**OPTIONS, "evaluations": 6}
+    for name, seed in (("a", 0), ("b", 1)):
+        n2n.search(network, None, digits, out=tmp_path / name, make_evaluate=Judge(), **options, seed=seed)
+    with pytest.raises(Killed):
+        n2n.search(
+            network, None, digits, out=tmp_path / "cut", make_evaluate=Judge(3), policy=tmp_path / "a", **options
+        )
+    with pytest.raises(ArtefactError, match="policy_key"):
+        n2n.search(network, None, digits, out=tmp_path / "cut", make_evaluate=Judge(), policy=tmp_path / "b",
+                   resume=True, **options)  # fmt: skip
