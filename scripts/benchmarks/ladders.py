@@ -8,6 +8,8 @@ batch by batch, as a search would, and the rewards that come out are compared wi
     common      every student is rewarded by the first rung; the dear rung only serves the choice at the end
     raw         each is rewarded by the accuracy of the rung that it reached, as it stands
     corrected   that of the last rung, measured or predicted by the line that was learned so far (what `ladder` does)
+    expected    that of the long distillation, by a line from the rung that the student reached, fitted to all students
+                but itself (what `ladder` does with the lines of a calibration)
 
 One row for each in `results/<name>-ladders.csv`: Kendall's tau of the rewards over the whole panel (mean over the
 orders, with the 2.5% and 97.5% quantiles), the regret of the best student by reward among those measured highest (its
@@ -28,7 +30,7 @@ from scipy.stats import kendalltau
 from n2n.evaluate.base import Evaluation, Status
 from n2n.evaluate.fidelity import truth_of
 from n2n.evaluate.judgements import Judgement, read_judgements
-from n2n.evaluate.ladder import ladder
+from n2n.evaluate.ladder import correction, ladder, signal
 from n2n.reward import make_reward
 
 RESULTS = Path(__file__).parent / "results"
@@ -62,6 +64,17 @@ def looked_up(rows: Mapping[str, Judgement], spent: list[float]) -> Callable[[Se
     return judge
 
 
+def predicted(rows: Mapping[str, Judgement], truth: Mapping[str, float]) -> dict[str, float]:
+    """The accuracies to expect from a rung, each by the line through all other students."""
+    signals = {key: value for key, one in rows.items() if key in truth and (value := signal(one)) is not None}
+    found = {}
+    for key, value in signals.items():
+        others = [other for other in signals if other != key]
+        line = correction([signals[other] for other in others], [truth[other] for other in others])
+        found[key] = line(value) if line is not None else value
+    return found
+
+
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -79,7 +92,8 @@ def main() -> None:
     reward = make_reward(teacher_accuracy=1.0, teacher_parameters=round(whole.parameters / whole.share))
     wanted = {s.fingerprint: reward(replace(evaluation(first[s.fingerprint]), accuracy=truth[s.fingerprint]))
               for s in students}  # fmt: skip
-    found: dict[str, list[tuple[float, float, float]]] = {"common": [], "raw": [], "corrected": []}
+    found: dict[str, list[tuple[float, float, float]]] = {"common": [], "raw": [], "corrected": [], "expected": []}
+    foretold = {(r, key): accuracy for r, known in rows.items() for key, accuracy in predicted(known, truth).items()}
     for order in range(ORDERS):
         shuffled = [students[i] for i in np.random.default_rng(order).permutation(len(students))]
         spent = [0.0]
@@ -91,6 +105,7 @@ def main() -> None:
             "common": [reward(evaluation(first[one.fingerprint])) for one in judged],
             "raw": [reward(replace(one, estimate=None)) for one in judged],
             "corrected": [reward(one) for one in judged],
+            "expected": [reward(replace(one, estimate=foretold[one.rung, one.fingerprint])) for one in judged],
         }
         goal = [wanted[one.fingerprint] for one in judged]
         for name, rewards in variants.items():
