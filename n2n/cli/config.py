@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from n2n.agents import AGENTS
 from n2n.calibration import RUNGS, SEEDS, STUDENTS, TRUTH
 from n2n.distill.objectives import OBJECTIVES
+from n2n.scores import SCORES
 from n2n.search.export import FORMATS
 from search_spaces import PUBLISHED
 
@@ -186,6 +187,27 @@ class CalibrateSettings(NetworkSettings):
     objective: Objective = "kd"
     importance: Importance = "l1"
     precision: Precision = "auto"
+
+
+def _names(value: object) -> object:
+    """Names as typed, with commas; a list of a TOML file is left as it is."""
+    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+
+class ScoreSettings(DataSettings):
+    """`n2n score`."""
+
+    space: Annotated[str, AfterValidator(lambda name: known(name, PUBLISHED, "space"))] | None = None
+    network_args: dict[str, Any] = Field(default_factory=dict)
+    architectures: Path | None = None
+    sample: Annotated[int, Field(gt=0)] | None = None
+    scores: Annotated[
+        tuple[Annotated[str, AfterValidator(lambda name: known(name, SCORES, "score"))], ...], BeforeValidator(_names)
+    ] = ()
+    seeds: Annotated[int, Field(gt=0)] = 1
+    batch: Annotated[int, Field(gt=0)] = 64
+    against: str | None = None
+    out: Path | None = None
 
 
 class InspectSettings(DataSettings, SpaceSettings):

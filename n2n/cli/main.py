@@ -15,6 +15,7 @@ from n2n.cli import (
     query,
     report,
     runs,
+    score,
     search,
     sweep,
     train_teacher,
@@ -33,6 +34,7 @@ app.command("inspect", cls=Command)(inspect.command)
 app.command("search", cls=Command)(search.command)
 app.command("sweep", cls=Command)(sweep.command)
 app.command("calibrate", cls=Command)(calibrate.command)
+app.command("score", cls=Command)(score.command)
 app.command("distill", cls=Command)(distill.command)
 app.command("evaluate", cls=Command)(evaluate.command)
 app.command("export", cls=Command)(export.command)

@@ -357,7 +357,18 @@ def test_data_of_another_shape_or_other_classes_are_refused(n2n: Run, teacher: P
 
 
 def test_every_command_has_help(n2n: Run) -> None:
-    names = ["train-teacher", "inspect", "search", "sweep", "calibrate", "distill", "evaluate", "export", "report"]
+    names = [
+        "train-teacher",
+        "inspect",
+        "search",
+        "sweep",
+        "calibrate",
+        "score",
+        "distill",
+        "evaluate",
+        "export",
+        "report",
+    ]
     names += ["runs", "query", "doctor"]
     assert [one.name for one in app.registered_commands] == names
     for one in app.registered_commands:

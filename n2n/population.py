@@ -1,0 +1,185 @@
+"""Training-free scores of a population of a published space: `n2n score`. This module only composes the rooms."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from n2n.data.base import TrainingData
+from n2n.data.prepare import prepare
+from n2n.evaluate.base import evaluation_seed
+from n2n.scores import NEEDS_TEACHER, SCORES, Probe, ScoreError
+from n2n.search.errors import ArtefactError, SearchError, WriteError
+from search_spaces.base import Draft
+from search_spaces.published import PublishedArchitecture, PublishedSpace
+
+BATCH = 64
+"""Images that a score looks at."""
+
+
+def read_codes(path: Path) -> list[str]:
+    """The short forms in the column `code` of a CSV file, as text: leading zeros stay.
+
+    Raises:
+        ArtefactError: no such file or column, or no row.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file)
+            if "code" not in (table.fieldnames or ()):
+                raise ArtefactError(
+                    f"{path} has no column 'code'; it has {', '.join(table.fieldnames or ()) or 'none'}"
+                )
+            codes = [str(row["code"]) for row in table]
+    except OSError as error:
+        raise ArtefactError(f"cannot read {path}: {error.strerror or error}") from error
+    if not codes:
+        raise ArtefactError(f"{path} has no row below its header")
+    return codes
+
+
+def sampled(space: PublishedSpace, many: int, seed: int) -> list[str]:
+    """The short forms of so many different random students.
+
+    Raises:
+        SearchError: the space does not have so many.
+    """
+    rng, found = np.random.default_rng(seed), dict[str, None]()
+    if many > space.family.students:
+        raise SearchError(f"sample={many}: {space.name} has {space.family.students:,} students; ask for fewer")
+    while len(found) < many:
+        found.setdefault(space.random(rng).code)
+    return list(found)
+
+
+def score_population(
+    space: PublishedSpace,
+    codes: Sequence[str],
+    training: TrainingData,
+    *,
+    scores: Sequence[str],
+    out: Path,
+    seeds: int = 1,
+    seed: int = 0,
+    batch: int = BATCH,
+    device: str = "cpu",
+    teacher: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> int:
+    """Writes one row for each student into a CSV file, and returns how many scores there were none of.
+
+    Columns: `code`, `parameters`, `macs`, one for each score (the mean over seeds; empty where there is none),
+    `seconds` of the row, and `failure`, why a score is empty. A row is on disk as soon as it is complete; a file of
+    the same columns is gone on with, and its students are not scored again.
+
+    Args:
+        codes: short forms of the students.
+        training: images and labels to look at.
+        scores: names of `n2n.scores.SCORES`.
+        seeds: how often a student is scored, each time from its own first weights and on its own images.
+        seed: of images and weights.
+        batch: images of a probe.
+        teacher: the short form of what teacher-aware scores compare with; by default the largest of the space.
+
+    Raises:
+        SearchError: an unknown score, no seed, or labels that the space's networks cannot tell.
+        SpaceError: a short form that is none of the space.
+        ArtefactError: the file is another one.
+        WriteError: the file system refused.
+    """
+    unknown = [name for name in scores if name not in SCORES]
+    if unknown or not scores:
+        raise SearchError(f"scores={', '.join(scores)}: expected some of {', '.join(SCORES)}")
+    if seeds < 1 or batch < 1:
+        raise SearchError(f"seeds={seeds}, batch={batch}: expected 1 or more of both")
+    students = {code: space.from_code(code) for code in codes}
+    probes = [_probe(training, batch, seed + index, device) for index in range(seeds)]
+    compared = space.from_code(teacher) if teacher is not None else largest(space)
+    columns = ("code", "parameters", "macs", *scores, "seconds", "failure")
+    left = [code for code in students if code not in _known(out, columns)]
+    missing = 0
+    for done, code in enumerate(left, start=1):
+        row, failures = _row(space, students[code], compared, probes, scores, seed, device)
+        missing += failures
+        _append(out, columns, row)
+        progress(done, len(left))
+    return missing
+
+
+def largest(space: PublishedSpace) -> PublishedArchitecture:
+    """The network that keeps everything."""
+    draft = Draft()
+    while draft.cursor < space.num_decisions:
+        draft = space.apply(draft, space.num_actions - 1)
+    return space.student(draft)
+
+
+def _row(
+    space: PublishedSpace,
+    student: PublishedArchitecture,
+    teacher: PublishedArchitecture,
+    probes: Sequence[Probe],
+    scores: Sequence[str],
+    seed: int,
+    device: str,
+) -> tuple[dict[str, object], int]:
+    """The row of a student, and how many of its scores are missing."""
+    begun, cost = time.monotonic(), space.cost(student)
+    row: dict[str, object] = {"code": student.code, "parameters": cost.parameters, "macs": cost.macs}
+    failures = []
+    for name in scores:
+        values = []
+        for index, probe in enumerate(probes):
+            own = evaluation_seed(seed + index, student.fingerprint)
+            network = space.build(student, inherit=False, seed=own).to(device)
+            other = space.build(teacher, inherit=False, seed=own).to(device) if name in NEEDS_TEACHER else None
+            try:
+                values.append(SCORES[name](network, Probe(probe.images, probe.labels, other, own)))
+            except ScoreError as error:
+                failures.append(f"{name}: {error}")
+                break
+        row[name] = sum(value / len(values) for value in values) if len(values) == len(probes) else ""
+    row |= {"seconds": round(time.monotonic() - begun, 3), "failure": "; ".join(failures)}
+    return row, len(failures)
+
+
+def _probe(training: TrainingData, batch: int, seed: int, device: str) -> Probe:
+    chosen = torch.randperm(len(training.train), generator=torch.Generator().manual_seed(seed))[:batch]
+    split = training.train.subset(chosen)
+    images = prepare(split.images.to(device), mean=training.mean, std=training.std)  # [B, C, H, W]
+    return Probe(images, split.labels.to(device))
+
+
+def _known(out: Path, columns: tuple[str, ...]) -> set[str]:
+    """The students that the file has.
+
+    Raises:
+        ArtefactError: it has other columns.
+    """
+    if not out.exists():
+        return set()
+    with out.open(newline="", encoding="utf-8") as file:
+        table = csv.DictReader(file)
+        if tuple(table.fieldnames or ()) != columns:
+            raise ArtefactError(
+                f"{out} has the columns {', '.join(table.fieldnames or ())}, expected {', '.join(columns)}; choose"
+                " another file"
+            )
+        return {row["code"] for row in table}
+
+
+def _append(out: Path, columns: tuple[str, ...], row: dict[str, object]) -> None:
+    try:
+        fresh = not out.exists()
+        with out.open("a", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, columns, lineterminator="\n")
+            if fresh:
+                table.writeheader()
+            table.writerow(row)
+    except OSError as error:
+        raise WriteError(f"cannot write {out}: {error.strerror or error}; the rows before are safe") from error
