@@ -146,6 +146,7 @@ def test_this_machine_is_looked_at_without_a_trace(tmp_path: Path) -> None:
     assert found.to_json()["probed"]["precision"] in ("fp32", "bf16")
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_local_ray_is_started_and_ended(tmp_path: Path) -> None:
     found = look(tmp_path, start_ray=True, seconds=0.05)

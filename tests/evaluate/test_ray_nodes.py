@@ -62,6 +62,7 @@ def test_an_address_where_nobody_answers_is_told_at_once() -> None:
             pass
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("by_value")
 def test_the_students_of_a_node_that_goes_are_judged_elsewhere(world, tmp_path: Path) -> None:
     from ray.cluster_utils import Cluster

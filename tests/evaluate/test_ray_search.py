@@ -69,6 +69,7 @@ def _constant(space: SearchSpace, told: dict[str, float]) -> Evaluate:
     return fake(space, lambda student: value)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.usefixtures("by_value")
 def test_pools_share_one_ray_and_what_is_prepared_travels(world) -> None:

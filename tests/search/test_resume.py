@@ -125,7 +125,7 @@ def stored(out: Path) -> list[str]:
 
 
 @pytest.mark.filterwarnings("ignore:.*chance level")
-@pytest.mark.parametrize("agent", ["reinforce", "evolution"])
+@pytest.mark.parametrize("agent", ["reinforce", pytest.param("evolution", marks=pytest.mark.slow)])
 def test_killed_at_any_judgement_a_run_goes_on_as_it_would_have(
     network: nn.Module, digits: Data, tmp_path: Path, agent: str
 ) -> None:

@@ -61,6 +61,7 @@ def by_value() -> Iterator[None]:
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.usefixtures("by_value")
 def test_the_better_go_on_the_dead_are_tried_again_and_nobody_else_suffers(
