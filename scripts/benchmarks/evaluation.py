@@ -30,7 +30,7 @@ from n2n.distill.recipe import Recipe
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluate
 from n2n.evaluate.distillation import Distillation, distillation
-from n2n.evaluate.fidelity import ceiling, fidelities, in_words
+from n2n.evaluate.fidelity import PanelError, ceiling, fidelities, in_words
 from n2n.evaluate.judgements import Judgement, append_judgement, keys, read_judgements
 from n2n.evaluate.rungs import parse_rung
 from n2n.evaluate.scoring import scoring
@@ -241,7 +241,10 @@ def main() -> None:
             measure_seconds(asked.bench, world, members, asked.rungs, more)
             return
         run(asked.bench, world, members, asked.rungs, more, asked.seed)
-    write_table(asked.bench, asked.against)
+    try:
+        write_table(asked.bench, asked.against)
+    except PanelError as error:
+        print(f"no table yet: {error}")
     print(f"{time.monotonic() - start:.0f} s")
 
 
