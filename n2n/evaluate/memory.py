@@ -34,7 +34,6 @@ class Memory:
     Attributes:
         path: of the file.
         answered: how many judgements the file has answered.
-        saved: seconds that these judgements had taken.
     """
 
     def __init__(self, path: str | Path, *, teacher: str, data: str, own: bool = False) -> None:
@@ -50,7 +49,7 @@ class Memory:
             CacheError: not such a file, one of another version, or of another teacher or data (both are named).
         """
         self.path = Path(path)
-        self.answered, self.saved = 0, 0.0
+        self.answered = 0
         self.own = own
         wanted = {"format": FORMAT, "teacher": teacher, "data": data}
         try:
@@ -101,7 +100,6 @@ class Memory:
             raise CacheError(f"{self.path} is damaged ({error}); move it away: it can be made again") from error
         found = {key: one for key, one in read.items() if one.status is Status.OK or self.own}
         self.answered += len(found)
-        self.saved += sum(one.seconds for one in found.values())
         return found
 
     def put(self, recipe: str, seed: int, evaluations: Sequence[Evaluation]) -> None:
