@@ -192,8 +192,8 @@ def search(
         )
         with (
             hold(Path(out)) if resume else claimed(Path(out), force=force),
-            Logged(display(progress), Path(out) / "run.log") as shown,
             ray_running(0 if make_evaluate else workers, address=address),
+            Logged(display(progress), Path(out) / "run.log") as shown,
         ):
             if policy is not None:
                 shown.note(f"starts from the policy in {policy}")

@@ -158,7 +158,8 @@ def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ArtefactError(f"{path} is missing; is {path.parent} the right folder?") from error
+        where = f"is {path.parent} the right folder?" if path.parent.exists() else f"there is no folder {path.parent}"
+        raise ArtefactError(f"{path} is missing; {where}") from error
     except OSError as error:
         raise ArtefactError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
