@@ -82,7 +82,9 @@ class Prefilter:
             records = {key: self._refuse(one) for key, one in alike.items() if key not in found}
             found.update({key: record for key, record in records.items() if record is not None})
         scored = self._scored([one for key, one in alike.items() if key not in found], line)
-        found.update({one.fingerprint: one for one in scored if one.status is not Status.OK})
+        for one in scored:
+            if one.status is not Status.OK:  # a refusal is none of the score's: it is as without a prefilter
+                found[one.fingerprint] = replace(one, rung="") if one.status is Status.INVALID else one
         fine = sorted((one for one in scored if one.status is Status.OK), key=self._order, reverse=True)
         keep = len(fine) if line is None else -(-len(students) // self.ratio)
         self.draws = self._drawn(fine, keep)
