@@ -6,7 +6,7 @@
 from collections.abc import Callable
 
 from n2n.agents.base import Agent, Rollout, Stats, Trajectory, rollout
-from n2n.agents.evolution import evolution
+from n2n.agents.evolution import POPULATION, TOURNAMENT, evolution
 from n2n.agents.ppo import ppo
 from n2n.agents.random import random
 from n2n.agents.reinforce import reinforce
@@ -21,5 +21,9 @@ AGENTS: dict[str, Callable[..., Agent]] = {
 }
 PATIENT = ("reinforce", "random", "evolution")
 """Those that may learn from rollouts which they made before their last updates (`n2n.agents.base.Patient`)."""
+GRADIENT = ("reinforce", "ppo")
+"""Those that follow the gradient of the mean reward, so that a reward may be an estimate which is right on average."""
+EVOLUTION = {"population": POPULATION, "tournament": TOURNAMENT}
+"""The arguments of evolution that a search can set, with what they are where nothing is said."""
 
-__all__ = ["AGENTS", "PATIENT", "Agent", "Rollout", "Stats", "Trajectory", "rollout"]
+__all__ = ["AGENTS", "EVOLUTION", "GRADIENT", "PATIENT", "Agent", "Rollout", "Stats", "Trajectory", "rollout"]
