@@ -89,7 +89,8 @@ class Objective:
         needs: what it has to be given.
         loss: `(student: Seen, teacher: Seen, batch: Batch, *, side: nn.Module (where needs.side), **options)` to a
             scalar.
-        open: `(student: Seen, teacher: Seen, *, examples: int, classes: int, seed: int, **options)` to side modules.
+        open: `(student: Seen, teacher: Seen, *, examples: int, classes: int, seed: int, **options)` to the side
+            modules.
         before: `(side: nn.Module, teacher_batches: Iterable[Seen])`, trains what has to be trained before.
         labels_term: whether the published form contains a cross-entropy of its own.
     """

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-
 import torch.nn.functional as F
 from torch import Tensor
 
-from n2n.distill.features import INSTEAD
 from n2n.distill.objectives.base import Batch, Needs, Objective, Seen
+from n2n.distill.objectives.exact import exact, full, need, one_size
 
 
+@exact
 def nst(student: Seen, teacher: Seen, batch: Batch, *, beta: float = 50.0) -> Tensor:
     """Neuron selectivity transfer, `CE + b/2 MMD^2` between channel maps (Huang & Wang 2017, arXiv:1707.01219).
 
     The loss `L_NST = H(y, p_S) + lambda/2 L_MMD^2(F_T, F_S)` of the section on its formulation, with the polynomial
     kernel of degree 2 and c = 0, and lambda = 50: see `selectivity_mmd`. In [0, inf).
     """
-    assert batch.labels is not None
-    hard = F.cross_entropy(student.logits.float(), batch.labels)
+    hard = F.cross_entropy(student.logits, need(batch.labels, "nst", "labels"))
     return hard + 0.5 * beta * selectivity_mmd(student.maps[0], teacher.maps[0])
 
 
@@ -31,38 +29,17 @@ def selectivity_mmd(student: Tensor, teacher: Tensor) -> Tensor:
 
     Args:
         student: [B, C_s, *spatial].
-        teacher: [B, C_t, *spatial], with as many spatial axes.
+        teacher: [B, C_t, *spatial], with as many spatial axes, or tokens of a square grid.
 
     Raises:
         ValueError: other examples or other numbers of axes, or more than three spatial axes that differ in size.
     """
-    if student.dim() != teacher.dim() or len(student) != len(teacher):
-        raise ValueError(
-            f"nst: expected maps [B, C, *spatial] of the same examples from both networks, found {list(student.shape)}"
-            f" from the student and {list(teacher.shape)} from the teacher; {INSTEAD}"
-        )
-    size = [min(pair) for pair in zip(student.shape[2:], teacher.shape[2:], strict=True)]
-    ours, theirs = _unit_maps(student, size), _unit_maps(teacher.detach(), size)  # [B, C, P]
+    ours, theirs = map(_unit_maps, one_size(full(student), full(teacher.detach()), "nst"))  # [B, C, P]
     return _mean_kernel(ours, ours) + _mean_kernel(theirs, theirs) - 2 * _mean_kernel(ours, theirs)
 
 
-_POOLS: Mapping[int, Callable[..., Tensor]] = {
-    1: F.adaptive_avg_pool1d,
-    2: F.adaptive_avg_pool2d,
-    3: F.adaptive_avg_pool3d,
-}
-
-
-def _unit_maps(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps [B, C, *spatial] pooled to a spatial size of P places and brought to length 1: [B, C, P]."""
-    maps = maps.float()
-    if list(maps.shape[2:]) != list(size):
-        if len(size) not in _POOLS:
-            raise ValueError(
-                f"nst: maps of size {list(maps.shape[2:])} cannot be pooled to {list(size)}: expected at most three"
-                f" axes; {INSTEAD}"
-            )
-        maps = _POOLS[len(size)](maps, tuple(size))
+def _unit_maps(maps: Tensor) -> Tensor:
+    """Maps [B, C, *spatial] brought to length 1: [B, C, P] for P places."""
     flat = maps.flatten(2)  # [B, C, P]
     # The authors' code bounds the length from below in this way: dead channels are 0 and have no gradient, not NaN.
     return flat * (flat.square().sum(dim=2, keepdim=True) + 1e-10).rsqrt()

@@ -1,0 +1,109 @@
+"""Contrastive representation distillation: an example's two embeddings agree, those of different examples do not."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from n2n.distill.objectives.base import Batch, Needs, Objective, Seen
+from n2n.distill.objectives.exact import exact, need, over_length
+from n2n.distill.objectives.sides import seeded
+
+
+@exact
+def crd(
+    student: Seen,
+    teacher: Seen,
+    batch: Batch,
+    *,
+    side: Memory,
+    negatives: int = 16384,
+    temperature: float = 0.07,
+    momentum: float = 0.5,
+) -> Tensor:
+    """`-1/B sum_b [log h(g_t, g_s) + sum_N log(1 - h(., .))]`, anchored at the student and at the teacher, summed.
+
+    Tian et al., ICLR 2020, arXiv:1910.10699, eq. 11 to 19, with `h = e^x / (e^x + N/M)`, `x = g_t.g_s/T`, in (0, 1):
+    see `log_odds`. g are linear embeddings of the penultimate features, of length 1. In [0, inf). The N negatives of an
+    anchor are drawn from the batch's generator, with replacement, among the other examples of the training split; their
+    embeddings of the other network are remembered from when they were last seen, and each new embedding is mixed with
+    the one remembered, which keeps the share `momentum`. The authors' code also estimates a constant for the partition
+    function and takes the positive from the memory; this is the paper's form. Negatives may be of the anchor's class.
+
+    Raises:
+        ValueError: no indices, fewer than two examples, or a number out of range.
+    """
+    _check(negatives, temperature, momentum, batch.examples)
+    index = need(batch.indices, "crd", "each example's index in the training split")
+    ours, theirs = side(student.maps[0], teacher.maps[0])  # [B, E]
+    others = other_examples(index.cpu(), negatives, batch.examples, batch.generator).to(ours.device)  # [B, N]
+    share = negatives / batch.examples
+    positive = F.logsigmoid(log_odds((ours * theirs).sum(dim=1), temperature, share))  # [B]
+    loss = -2 * positive.mean()  # of both anchors
+    for anchors, remembered in ((ours, side.teachers), (theirs, side.students)):
+        odds = log_odds((anchors @ remembered.to(anchors).T).gather(1, others), temperature, share)  # [B, N]
+        loss = loss - F.logsigmoid(-odds).sum(dim=1).mean()
+    side.remember(index, ours.detach(), theirs.detach(), momentum)
+    return loss
+
+
+def log_odds(product: Tensor, temperature: float, share: float) -> Tensor:
+    """`log h/(1 - h) = x/T - log(N/M)` of the critic h for products x of unit embeddings; `share` is N/M."""
+    return product / temperature - math.log(share)
+
+
+def other_examples(index: Tensor, count: int, examples: int, generator: torch.Generator) -> Tensor:
+    """`count` examples other than its own for each index [B], uniform with replacement: [B, count], on the CPU."""
+    drawn = torch.randint(examples - 1, (len(index), count), generator=generator)
+    return drawn + (drawn >= index[:, None]).long()
+
+
+@final
+class Memory(nn.Module):
+    """Embeddings [B, E] of both networks' features, and all examples' as they were last seen: [M, E] each."""
+
+    students: Tensor
+    teachers: Tensor
+
+    def __init__(self, width_s: int, width_t: int, dim: int, examples: int) -> None:
+        super().__init__()
+        self.embed_s, self.embed_t = nn.Linear(width_s, dim), nn.Linear(width_t, dim)
+        self.register_buffer("students", over_length(torch.randn(examples, dim), 1))
+        self.register_buffer("teachers", over_length(torch.randn(examples, dim), 1))
+
+    def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """The embeddings, of length 1."""
+        return over_length(self.embed_s(student), 1), over_length(self.embed_t(teacher), 1)
+
+    @torch.no_grad()
+    def remember(self, index: Tensor, ours: Tensor, theirs: Tensor, momentum: float) -> None:
+        """Mixes new embeddings [B, E] into those remembered; new tensors, for the old are needed to go backwards."""
+        index = index.to(self.students.device)
+        for name, new in (("students", ours), ("teachers", theirs)):
+            bank: Tensor = getattr(self, name)
+            mixed = over_length(momentum * bank[index] + (1 - momentum) * new.to(bank), 1)
+            setattr(self, name, bank.index_copy(0, index, mixed))
+
+
+def open_crd(student: Seen, teacher: Seen, *, examples: int, classes: int, seed: int, dim: int = 128) -> Memory:
+    """Both embeddings, to `dim` numbers, and the memory of as many examples as the training split has."""
+    del classes
+    widths = student.maps[0].shape[1], teacher.maps[0].shape[1]
+    return seeded(seed, lambda: Memory(*widths, dim, examples))
+
+
+def _check(negatives: int, temperature: float, momentum: float, examples: int) -> None:
+    if examples < 2:
+        raise ValueError(f"crd: expected a training split of 2 examples or more, found {examples}; use 'kd' instead")
+    if negatives < 1 or temperature <= 0 or not 0 <= momentum <= 1:
+        raise ValueError(
+            f"crd: negatives must be 1 or more, temperature above 0 and momentum in [0, 1]; got {negatives},"
+            f" {temperature:g} and {momentum:g}"
+        )
+
+
+CRD = Objective("crd", Needs(indices=True, features="penultimate", side=True), crd, open_crd)
