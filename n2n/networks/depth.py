@@ -96,9 +96,9 @@ def places(trace: Trace, kind: str, *, before_activation: bool = False, instead:
     """Where a network alone gives what is asked for; two networks' are matched by `matched`.
 
     Args:
-        kind: "stages": the last maps of every stage; "middle": of the stage in the middle, the earlier of two; "last": of the last
-            one; "stage_ends": first and last of every stage that has two different; "penultimate": what enters the
-            classifier.
+        kind: "stages": the last maps of every stage; "middle": of the stage in the middle, the earlier of two; "last":
+            of the last one; "stage_ends": first and last of every stage that has two different; "penultimate": what
+            enters the classifier.
         before_activation: what enters the last activation of the stage instead of its last maps.
         instead: what to do where there is none, for errors.
 

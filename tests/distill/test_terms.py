@@ -16,6 +16,7 @@ from n2n.distill.optimizer import Average
 from n2n.distill.recipe import Recipe, identity, quick_recipe
 from n2n.distill.state import Epoch, State
 from n2n.distill.teacher import Teacher
+from n2n.networks.depth import places
 from n2n.networks.stages import StageError
 
 SHORT = Recipe(objective="kd", steps=9, batch_size=24, lr=0.02, views=3)
@@ -85,8 +86,6 @@ def test_side_modules_are_trained_and_never_part_of_the_student(augmented, make_
 def test_class_means_are_those_of_the_training_images(augmented, make_network):
     network = make_network().eval()
     teacher = Teacher(network, augmented)
-    from n2n.networks.depth import places
-
     (place,) = places(teacher.trace, "penultimate", instead="")
     found = teacher.class_means(augmented, place)
     with torch.no_grad():
@@ -128,7 +127,7 @@ def test_an_impossible_pair_is_refused_with_what_to_do(augmented, make_network):
     fit(narrow, augmented, of("fsp,adapter=true"), teacher=Teacher(wide, augmented))
 
 
-class Stopped(Exception):
+class KilledError(Exception):
     """As if the process were killed."""
 
 
@@ -149,10 +148,10 @@ def test_going_on_gives_what_an_unbroken_training_gives(augmented, make_network,
 
     def stop(epoch: Epoch) -> None:
         if epoch.step == 6:
-            raise Stopped
+            raise KilledError
 
     broken = student()
-    with pytest.raises(Stopped):
+    with pytest.raises(KilledError):
         fit(broken, augmented, recipe, teacher=teacher, epoch_end=stop)
     again = student()
     theirs = losses_of(again, augmented, recipe, teacher, resume=states[1])
