@@ -39,6 +39,21 @@ def fresh(batch: Batch) -> Batch:
     return replace(batch, generator=torch.Generator().manual_seed(3))
 
 
+def batch_of(labels: list[int] | None = None, *, classes: int = CLASSES, seed: int = 3, **given: object) -> Batch:
+    """A batch in the middle of a training on few examples; `given` replaces what it says."""
+    made = Batch(
+        labels=None if labels is None else torch.tensor(labels),
+        indices=None,
+        class_means=None,
+        progress=0.5,
+        epoch=30.0,
+        generator=torch.Generator().manual_seed(seed),
+        classes=classes,
+        examples=EXAMPLES,
+    )
+    return replace(made, **given)
+
+
 def scene(
     objective: Objective,
     *,
@@ -69,16 +84,8 @@ def scene(
     given = torch.arange(rows) % CLASSES if labels is None else labels
     means = nn.functional.normalize(draw(CLASSES, widths[1]), dim=1) if needs.class_means else None
     indices = torch.arange(rows).to(device) * 3 % EXAMPLES if needs.indices else None
-    batch = Batch(
-        labels=given.to(device) if needs.labels else None,
-        indices=indices,
-        class_means=means,
-        progress=0.5,
-        epoch=30.0,
-        generator=torch.Generator().manual_seed(3),
-        classes=CLASSES,
-        examples=EXAMPLES,
-    )
+    batch = batch_of(labels=None, indices=indices, class_means=means)
+    batch = replace(batch, labels=given.to(device) if needs.labels else None)
     options = dict(options or {})
     return Scene(student, teacher, batch, opened(objective, student, teacher, options), of_loss(objective, options))
 
