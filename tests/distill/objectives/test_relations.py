@@ -254,7 +254,7 @@ def test_crd_by_hand():
     memory.students[:], memory.teachers[:] = torch.tensor([0.0, 1.0]), torch.tensor([0.0, -1.0])
     given = batch_of(indices=torch.tensor([1]), examples=2)
     ones = Seen(torch.zeros(1, 2), (torch.tensor([[5.0, 0.0]]),))
-    found = crd(ones, ones, given, side=memory, negatives=1, temperature=1.0)
+    found = crd(ones, ones, given, side=memory, negatives=1, temperature=1.0, partition=False)
     agreed = math.e / (math.e + 0.5)
     assert found.item() == pytest.approx(2 * (-math.log(agreed) - math.log(1 / 3)), rel=1e-6)
     half = 1 / math.sqrt(2)
@@ -262,7 +262,8 @@ def test_crd_by_hand():
     torch.testing.assert_close(memory.teachers, torch.tensor([[0, -1], [half, -half]]))
 
 
-def test_crd_is_its_definition():
+@pytest.mark.parametrize("partition", [False, True])
+def test_crd_is_its_definition(partition):
     examples, count = 7, 4
     memory = open_crd(seen(FEATURES[0]), seen(FEATURES[1]), examples=examples, classes=2, seed=1, dim=5).double()
     index = torch.tensor([3, 0, 6, 1, 2, 5])
@@ -273,20 +274,44 @@ def test_crd_is_its_definition():
         embedded.append([unit(weight @ row + bias) for row in features.numpy()])
     banks = [memory.teachers.clone().numpy(), memory.students.clone().numpy()]
 
-    def h(one: np.ndarray, other: np.ndarray) -> float:
-        power = math.exp(float(one @ other) / 0.2)
-        value = power / (power + count / examples)
-        assert 0 < value < 1
-        return value
+    def power(one: np.ndarray, other: np.ndarray) -> float:
+        return math.exp(float(one @ other) / 0.2)
 
     total = 0.0
-    for b in range(6):
-        for anchor, bank in zip(embedded, banks, strict=True):
-            total -= math.log(h(embedded[0][b], embedded[1][b])) / 6
-            total -= sum(math.log(1 - h(anchor[b], bank[other])) for other in drawn[b]) / 6
+    for anchor, bank in zip(embedded, banks, strict=True):
+        pairs = [power(embedded[0][b], embedded[1][b]) for b in range(6)]
+        others = [[power(anchor[b], bank[other]) for other in drawn[b]] for b in range(6)]
+        constant = (
+            examples * np.mean([[pair, *row] for pair, row in zip(pairs, others, strict=True)]) if partition else 1
+        )
+
+        def h(value: float, z: float = constant) -> float:
+            found = value / z / (value / z + count / examples)
+            assert 0 < found < 1
+            return found
+
+        for pair, row in zip(pairs, others, strict=True):
+            total -= (math.log(h(pair)) + sum(math.log(1 - h(value)) for value in row)) / 6
     given = batch_of(indices=index, examples=examples)
-    found = crd(seen(FEATURES[0]), seen(FEATURES[1]), given, side=memory, negatives=count, temperature=0.2)
+    options = {"negatives": count, "temperature": 0.2, "partition": partition}
+    found = crd(seen(FEATURES[0]), seen(FEATURES[1]), given, side=memory, **options)
     assert found.item() == pytest.approx(total)
+
+
+def test_crds_partition_is_that_of_the_first_batch_and_makes_the_loss_a_small_one():
+    memory = open_crd(seen(draw(8, 6)), seen(draw(8, 5)), examples=3000, classes=2, seed=1)
+    assert memory.log_z.isnan().all()
+    given = batch_of(indices=torch.arange(8), examples=3000)
+    first = crd(
+        Seen(torch.zeros(8, 2), (torch.randn(8, 6),)), Seen(torch.zeros(8, 2), (torch.randn(8, 5),)), given, side=memory
+    )
+    kept = memory.log_z.clone()
+    assert first.item() < 2 * (math.log(16384) + 3)  # odds of 1 to N: log(1 + N) for the pair, about 1 for the others
+    crd(
+        Seen(torch.zeros(8, 2), (torch.randn(8, 6),)), Seen(torch.zeros(8, 2), (torch.randn(8, 5),)), given, side=memory
+    )
+    assert torch.equal(memory.log_z, kept)
+    assert kept.isfinite().all()
 
 
 def test_crd_remembers_with_momentum_and_keeps_the_rest():
@@ -298,7 +323,7 @@ def test_crd_remembers_with_momentum_and_keeps_the_rest():
     crd(seen(FEATURES[0]), seen(FEATURES[1]), given, side=memory, momentum=0.8, negatives=3).backward()
     torch.testing.assert_close(memory.students[:6], F.normalize(0.8 * old[:6] + 0.2 * ours.detach(), dim=1))
     assert torch.equal(memory.students[6:], old[6:])
-    assert set(dict(memory.named_buffers())) == {"students", "teachers"} <= set(memory.state_dict())
+    assert set(dict(memory.named_buffers())) == {"students", "teachers", "log_z"} <= set(memory.state_dict())
 
 
 def test_crds_negatives_are_all_other_examples_alike():
