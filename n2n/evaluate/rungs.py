@@ -93,7 +93,7 @@ def _objective(rung: str, named: str | None, otherwise: str, *, short: bool) -> 
 
 def _with_sides(expression: Expression) -> str:
     names = [term.name for term in expression.all if term.objective.needs.side]
-    return f"{' and '.join(names)} bring modules of their own, which a few steps do not train"
+    return f"a few steps do not train the modules that {' and '.join(names)} has besides the student"
 
 
 def parse_ladder(names: tuple[str, ...], *, objective: str = "kd") -> tuple[Rung, ...]:

@@ -96,9 +96,9 @@ def places(trace: Trace, kind: str, *, before_activation: bool = False, instead:
     """Where a network alone gives what is asked for; two networks' are matched by `matched`.
 
     Args:
-        kind: "stages": the last maps of every stage; "middle": of the stage nearest to half depth; "last": of the last
-            one; "stage_ends": first and last of every stage that has two different; "penultimate": what enters the
-            classifier.
+        kind: "stages": the last maps of every stage; "middle": of the stage in the middle, the earlier of two; "last":
+            of the last one; "stage_ends": first and last of every stage that has two different; "penultimate": what
+            enters the classifier.
         before_activation: what enters the last activation of the stage instead of its last maps.
         instead: what to do where there is none, for errors.
 
@@ -114,7 +114,7 @@ def places(trace: Trace, kind: str, *, before_activation: bool = False, instead:
         return (trace.classifier,)
     found = parts(trace, instead=instead)
     if kind == "middle":
-        found = (min(found, key=lambda one: abs((found.index(one) + 1) / len(found) - 0.5)),)
+        found = (found[(len(found) - 1) // 2],)
     if kind == "last":
         found = found[-1:]
     if kind != "stage_ends":
