@@ -53,7 +53,8 @@ def crd(
     """
     _check(negatives, temperature, momentum, batch.examples)
     index = need(batch.indices, "crd", "each example's index in the training split")
-    ours, theirs = side(student.maps[0], teacher.maps[0])  # [B, E]
+    embedded: tuple[Tensor, Tensor] = side(student.maps[0], teacher.maps[0])
+    ours, theirs = embedded  # [B, E]
     others = other_examples(index.cpu(), negatives, batch.examples, batch.generator).to(ours.device)  # [B, N]
     pairs = (ours * theirs).sum(dim=1, keepdim=True)  # [B, 1]
     share, loss = negatives / batch.examples, ours.new_zeros(())
