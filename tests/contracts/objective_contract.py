@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -39,6 +39,21 @@ def fresh(batch: Batch) -> Batch:
     return replace(batch, generator=torch.Generator().manual_seed(3))
 
 
+def batch_of(labels: list[int] | None = None, *, classes: int = CLASSES, seed: int = 3, **given: object) -> Batch:
+    """A batch in the middle of a training on few examples; `given` replaces what it says."""
+    made = Batch(
+        labels=None if labels is None else torch.tensor(labels),
+        indices=None,
+        class_means=None,
+        progress=0.5,
+        epoch=30.0,
+        generator=torch.Generator().manual_seed(seed),
+        classes=classes,
+        examples=EXAMPLES,
+    )
+    return replace(made, **given)
+
+
 def scene(
     objective: Objective,
     *,
@@ -69,16 +84,8 @@ def scene(
     given = torch.arange(rows) % CLASSES if labels is None else labels
     means = nn.functional.normalize(draw(CLASSES, widths[1]), dim=1) if needs.class_means else None
     indices = torch.arange(rows).to(device) * 3 % EXAMPLES if needs.indices else None
-    batch = Batch(
-        labels=given.to(device) if needs.labels else None,
-        indices=indices,
-        class_means=means,
-        progress=0.5,
-        epoch=30.0,
-        generator=torch.Generator().manual_seed(3),
-        classes=CLASSES,
-        examples=EXAMPLES,
-    )
+    batch = batch_of(labels=None, indices=indices, class_means=means)
+    batch = replace(batch, labels=given.to(device) if needs.labels else None)
     options = dict(options or {})
     return Scene(student, teacher, batch, opened(objective, student, teacher, options), of_loss(objective, options))
 
@@ -277,28 +284,31 @@ def check_finite(objective: Objective, given: Scene) -> None:
         assert one.grad is None or bool(torch.isfinite(one.grad).all())
 
 
-def gradient_agrees(objective: Objective, given: Scene) -> None:
-    """Automatic differentiation against central differences, in float64, for all that the student says."""
+def gradient_agrees(objective: Objective, given: Scene, *, directions: int = 4, step: float = 1e-6) -> None:
+    """Automatic differentiation against central differences along random directions, in float64.
+
+    Each tensor that the student says is moved by itself, and in every place at once. A first call comes before, so that
+    what side modules keep of it is a constant, as it is when training.
+    """
+    if given.side is not None:
+        objective.loss(given.student, given.teacher, fresh(given.batch), side=given.side, **given.options)
     student = tuple(map(leaf, tensors(given.student)))
+    generator = torch.Generator().manual_seed(11)
 
-    def loss(logits: Tensor, *maps: Tensor) -> Tensor:
-        return replace(given, student=Seen(logits, maps)).loss(objective)
+    def loss(values: tuple[Tensor, ...]) -> Tensor:
+        return replace(given, student=Seen(values[0], values[1:])).loss(objective)
 
-    value = loss(*student)
+    value = loss(student)
     assert value.dtype == torch.float64
     gradients = torch.autograd.grad(value, student, allow_unused=True)
+    tolerance = 1e-6 * max(1.0, float(value.detach().abs()))
     for position, (one, gradient) in enumerate(zip(student, gradients, strict=True)):
-        measured = differences(lambda at, p=position: loss(*student[:p], at, *student[p + 1 :]), one.detach())
-        expected = torch.zeros_like(one) if gradient is None else gradient
-        torch.testing.assert_close(expected, measured, rtol=1e-4, atol=1e-6 * max(1.0, float(value.detach().abs())))
-
-
-def differences(function: Callable[[Tensor], Tensor], at: Tensor, step: float = 1e-6) -> Tensor:
-    """Central differences of a scalar function, of the shape of `at`."""
-    measured = torch.zeros_like(at)
-    with torch.no_grad():
-        for index in range(at.numel()):
-            shift = torch.zeros_like(at)
-            shift.view(-1)[index] = step
-            measured.view(-1)[index] = (function(at + shift) - function(at - shift)) / (2 * step)
-    return measured
+        for _ in range(directions):
+            direction = torch.randn(one.shape, generator=generator, dtype=torch.float64)
+            expected = 0.0 if gradient is None else float((gradient * direction).sum())
+            with torch.no_grad():
+                there, back = (
+                    loss((*student[:position], one + sign * step * direction, *student[position + 1 :])).item()
+                    for sign in (1, -1)
+                )
+            assert (there - back) / (2 * step) == pytest.approx(expected, rel=1e-4, abs=tolerance)

@@ -13,7 +13,7 @@ def attention(student: Seen, teacher: Seen, batch: Batch, *, squared: bool = Fal
     """Distance of attention maps, `sum_stages 1/(2 P) 1/B sum_b ||Q_s - Q_t||_2` (Zagoruyko & Komodakis, ICLR 2017).
 
     `Q = vec(sum_c F^2) / ||.||_2` over the P places of a stage. arXiv:1612.03928, eq. 2: its factor b/2 is 1000/(P B)
-    for each layer, so that the weight of this loss is 1000. In [0, stages/sqrt(2)], 0 for equal maps and for maps that
+    for each layer, so that the weight of this loss is 1000. In [0, stages/2], 0 for equal maps and for maps that
     differ by a factor; widths may differ, and the larger maps are average-pooled to the smaller.
 
     Args:
