@@ -85,11 +85,13 @@ def _blocks(given: Sequence[Given]) -> list[int]:
     stream = [at for at, one in enumerate(given) if one.stage.shape == shape]
     siblings: dict[str, list[int]] = {}
     for at in stream:
-        parent, _, name = given[at].stage.module.rpartition(".")
-        if given[at].container and name.isdecimal():
-            siblings.setdefault(parent, []).append(at)
-    several = [positions for positions in siblings.values() if len(positions) > 1]
-    return min(several, key=lambda one: given[one[0]].stage.module.count("."), default=stream)
+        own = (given[at].stage.module,) if given[at].container else ()
+        for path in (*own, *given[at].handed_on):
+            parent, _, name = path.rpartition(".")
+            if name.isdecimal():
+                siblings.setdefault(parent, []).append(at)
+    several = [parent for parent, positions in siblings.items() if len(positions) > 1]
+    return siblings[min(several, key=lambda one: one.count(".") + bool(one))] if several else stream
 
 
 def places(trace: Trace, kind: str, *, before_activation: bool = False, instead: str) -> tuple[Stage, ...]:

@@ -26,12 +26,14 @@ class Given:
         tokens: whether they are [B, N, D] in the network.
         activation: whether the module is an activation.
         container: whether it has modules inside.
+        handed_on: the containers that gave the very same maps after it.
     """
 
     stage: Stage
     tokens: bool
     activation: bool
     container: bool
+    handed_on: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -124,15 +126,22 @@ class _Record:
         """The outputs of which it can be told which axis holds the channels, with several places, handed on or not."""
         last_axis = {one.shape for one in self._raw if one.by_last_axis}
         last_axis -= {one.shape for one in self._raw if one.by_channels}
-        found = []
+        found: list[Given] = []
+        kept = False  # whether the maps before are among those found
         for one in self._raw:
+            if unique and one.handed_on:
+                if kept:
+                    found[-1] = replace(found[-1], handed_on=(*found[-1].handed_on, one.module))
+                continue
+            kept = False
             last = one.by_last_axis or one.shape in last_axis
-            if (unique and one.handed_on) or (not last and len(one.shape) != self._axes):
+            if not last and len(one.shape) != self._axes:
                 continue
             shape = (one.shape[-1], *one.shape[:-1]) if last else one.shape
             if math.prod(shape[1:]) > 1:
                 tokens = last and len(one.shape) == 2
                 found.append(Given(Stage(one.module, shape, last), tokens, one.activation, one.container))
+                kept = True
         return found
 
     def classifier(self, classes: int) -> Stage | None:

@@ -130,6 +130,24 @@ def test_tokens_of_one_size_are_cut_by_depth():
     assert [one.module for one in ends[2:]] == ["blocks.0", "blocks.2", "blocks.2", "blocks.3", "blocks.3", "blocks.5"]
 
 
+def test_blocks_that_hand_on_what_their_last_layer_gives():
+    layers = [nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation=nn.GELU()) for _ in range(3)]
+    network = nn.Sequential(nn.Conv2d(1, 8, 2, stride=2), nn.Flatten(2), Turned(), *layers, Mean(), nn.Linear(8, 10))
+    assert [one.module for one in found(network, "stages")] == [f"{at}.norm2" for at in (3, 4, 5)]
+    before = found(network, "stages", before_activation=True)
+    assert [one.module for one in before] == [f"{at}.activation" for at in (3, 4, 5)]
+
+
+class Turned(nn.Module):
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.mT
+
+
+class Mean(nn.Module):
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens.mean(dim=1)
+
+
 def test_networks_of_other_depths_are_matched_by_relative_depth():
     four = nn.Sequential(*(nn.Sequential(nn.Conv2d(1 if at == 0 else 4, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
                            for at in range(3)), nn.Flatten(), nn.Linear(4, 10))  # fmt: skip
