@@ -96,8 +96,10 @@ def search(
             ends the loop.
         agent: a name of `n2n.agents.AGENTS`.
         removal, shrinkage, granularity, factors, round_to, kernels, ignored_layers: see `search_spaces`.
-        rollouts: students per batch. steps: distillation steps of one judgement. objective: "kd", "logit_mse", "ce" or
-            "nst", which looks at the feature maps of the last stage and is refused for a network without any.
+        rollouts: students per batch. steps: distillation steps of one judgement. objective: a name of
+            `n2n.distill.objectives.OBJECTIVES`, or a weighted sum, "kd:0.9,T=4 + similarity:3000"; one that looks
+            at feature maps is refused for a network without any. One that brings modules of its own is for the long
+            distillation and rungs in epochs; judgements by steps take "kd" then.
         final_epochs, finalists: how long, and how many of the best students are distilled at the end; by default three
             epochs, or as many as make 600 steps on small data.
         importance: by what the channels that survive are chosen.

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from n2n.agents import AGENTS
 from n2n.calibration import RUNGS, SEEDS, STUDENTS, TRUTH
-from n2n.distill.objectives import OBJECTIVES
+from n2n.distill.objectives.expression import parse
 from n2n.scores import SCORES
 from n2n.search.export import FORMATS
 from search_spaces import PUBLISHED
@@ -88,8 +88,9 @@ Threads = Annotated[int | str, BeforeValidator(_threads)]
 """How many threads, or "auto"."""
 Workers = Annotated[int | str, BeforeValidator(_workers)]
 """How many workers, or "auto"."""
-Objective = Annotated[str, AfterValidator(lambda name: known(name, OBJECTIVES, "objective"))]
 ScoreName = Annotated[str, AfterValidator(lambda name: known(name, SCORES, "score"))]
+Objective = Annotated[str, AfterValidator(lambda text: str(parse(text)))]
+"""A weighted sum of distillation objectives, in its shortest form."""
 
 
 class Settings(BaseModel):
@@ -228,13 +229,30 @@ class InspectSettings(DataSettings, SpaceSettings):
     latency: bool = True
 
 
-class DistillSettings(NetworkSettings):
-    """`n2n distill STUDENT`."""
+def _layers(value: object) -> object:
+    """Pairs of module names as typed, "STUDENT=TEACHER"; pairs of a TOML file are left as they are."""
+    if not isinstance(value, list | tuple):
+        return value
+    pairs = [tuple(part.strip() for part in one.split("=", 1)) if isinstance(one, str) else one for one in value]
+    wrong = [one for one in pairs if isinstance(one, tuple) and (len(one) != 2 or not all(one))]
+    if wrong:
+        raise ConfigError(f"--layer {'='.join(wrong[0])}: expected STUDENT=TEACHER, e.g. --layer stages.1=stages.2")
+    return pairs
 
+
+class DistillSettings(NetworkSettings):
+    """`n2n distill STUDENT`; `student` names a network instead of a student folder, `layers` are STUDENT=TEACHER."""
+
+    student: str | None = None
+    student_args: dict[str, Any] = Field(default_factory=dict)
+    student_weights: Path | None = None
     out: Path | None = None
+    resume: bool = False
     force: bool = False
     epochs: Annotated[float, Field(gt=0)] = 3.0
     objective: Objective = "kd"
+    layers: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_layers)] = ()
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     precision: Precision = "auto"
 
 
@@ -299,7 +317,7 @@ def _sentence(item: Any, file: Path | None, given: Mapping[str, Any]) -> str:
     return message if item["type"] == "value_error" else f"{place}: {message} (found {item['input']!r})"
 
 
-def assignments(pairs: Collection[str]) -> dict[str, Any]:
+def assignments(pairs: Collection[str], *, flag: str = "--network-arg") -> dict[str, Any]:
     """The dictionary of `("width=8", "hidden=[32, 32]")`; values are JSON where they read as JSON, else text.
 
     Raises:
@@ -309,7 +327,7 @@ def assignments(pairs: Collection[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name:
-            raise ConfigError(f"--network-arg {pair!r}: expected NAME=VALUE, e.g. --network-arg width=8")
+            raise ConfigError(f"{flag} {pair!r}: expected NAME=VALUE, e.g. {flag} width=8")
         try:
             read[name.replace("-", "_")] = json.loads(text)
         except json.JSONDecodeError:

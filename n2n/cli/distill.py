@@ -1,31 +1,51 @@
-"""`n2n distill STUDENT`: a longer distillation of a student that a search found."""
+"""`n2n distill STUDENT`: a longer distillation of a student that a search found, or of any network."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from torch import nn
 
 from n2n.cli import options
 from n2n.cli.config import ConfigError, DistillSettings
 from n2n.cli.door import Outcome, run, say
 from n2n.cli.evaluate import check_fit
-from n2n.cli.networks import Chosen, chosen, origin_of, rest_of_command, trained
+from n2n.cli.networks import Chosen, chosen, origin_of, rest_of_command, trained, untrained
 from n2n.data import example_inputs
-from n2n.distill.recipe import full_recipe
-from n2n.distill.teacher import Teacher
+from n2n.distill.fit import FitResult, check_objective, fit
+from n2n.distill.recipe import Recipe, full_recipe
+from n2n.distill.teacher import Teacher, fingerprint
 from n2n.networks.units import compression_text
-from n2n.search.artefacts import ARCHITECTURE, load_student, read_student_card, save_student
+from n2n.report.plots import plot_curve
+from n2n.search.artefacts import ARCHITECTURE, load_student, load_weights, read_student_card, save_student
 from n2n.search.checks import check_network
-from n2n.search.finish import Figures, distill_student, measure
+from n2n.search.distilling import CHECKPOINT, PLOT, Keeper
+from n2n.search.files import write_json
+from n2n.search.finish import Figures, measure
+from n2n.search.teachers import TeacherCard, card_of, save_teacher
 from search_spaces.teacher.architecture import architecture_from_json
 
 
 def command(
     context: typer.Context,
-    student: Annotated[Path, typer.Argument(help="A student folder, such as RUN/students/1.")],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[STUDENT]", help="A student folder, such as RUN/students/1.")
+    ] = None,
+    student: Annotated[
+        str | None,
+        typer.Option("--student", help="Instead of a folder: a built-in name, module:function or file.py:function."),
+    ] = None,
+    student_arg: Annotated[
+        list[str] | None,
+        typer.Option("--student-arg", help="NAME=VALUE for the builder of --student; may be repeated."),
+    ] = None,
+    student_weights: Annotated[
+        Path | None, typer.Option("--student-weights", help="safetensors file that --student starts from.")
+    ] = None,
     teacher: options.Teacher = None,
     network: options.Network = None,
     network_arg: options.NetworkArg = None,
@@ -34,7 +54,15 @@ def command(
     data_dir: options.DataDir = None,
     epochs: Annotated[float | None, typer.Option("--epochs", help="Passes over the train split. [default: 3]")] = None,
     objective: options.Objective = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option("--layer", help="STUDENT=TEACHER, modules whose maps are compared; may be repeated."),
+    ] = None,
+    ema: Annotated[
+        float | None, typer.Option("--ema", help="Give back an average of the weights, with this decay, e.g. 0.999.")
+    ] = None,
     out: options.Out = None,
+    resume: Annotated[bool | None, typer.Option("--resume", help="Go on from the last epoch kept in --out.")] = None,
     force: options.Force = None,
     seed: options.Seed = None,
     device: options.Device = None,
@@ -42,72 +70,190 @@ def command(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Distil a student further from its teacher, into a new student folder."""
+    """Distil a student further from its teacher, into a new student folder; or any --student network, into a folder
+    that --teacher takes.
+    """
     run(
-        lambda: distill(student, options.read(DistillSettings, context, positional=("student",))),
+        lambda: distill(folder, options.read(DistillSettings, context, positional=("folder",))),
         as_json=as_json,
     )
 
 
-def distill(folder: Path, settings: DistillSettings) -> Outcome:
+@dataclass(frozen=True)
+class _Work:
+    """A student with its teacher, and how the one is distilled from the other."""
+
+    folder: Path | None
+    settings: DistillSettings
+    out: Path
+    base: Chosen
+    teacher: Teacher
+    student: nn.Module
+    arguments: dict[str, Any]
+    recipe: Recipe
+
+
+def distill(folder: Path | None, settings: DistillSettings) -> Outcome:
     """Loads, distils, measures and writes the student."""
-    out = options.out_folder(settings.out, force=settings.force)
+    work = _opened(folder, settings)
+    base, teacher, student, recipe = work.base, work.teacher, work.student, work.recipe
+    asked = {
+        "student": fingerprint(student),
+        "teacher": teacher.fingerprint,
+        "data": base.data.training.fingerprint,
+        "seed": settings.seed,
+        "precision": settings.precision,
+        "recipe": asdict(recipe),
+    }
+    keeper = Keeper(work.out, asked, student, base.data.training, settings.device, settings.precision, say)
+    state = keeper.resumed() if settings.resume else None
+    what = settings.student or str(folder)
+    onward = "" if state is None else f", going on from step {state.step}"
+    length = f"{settings.epochs:g} epochs of {recipe.objective}"
+    say(f"distilling {what} from {base.name} on {base.data.name}: {length}{onward}")
+    result = fit(
+        student,
+        base.data.training,
+        recipe,
+        teacher=teacher,
+        seed=settings.seed,
+        device=settings.device,
+        precision=settings.precision,
+        epoch_end=keeper.epoch_end,
+        resume=state,
+    )
+    if result.diverged:
+        raise ConfigError(f"distilling {what} diverged: {result.reason}; try another --objective or --seed")
+    return _written(work, keeper, result)
+
+
+def _opened(folder: Path | None, settings: DistillSettings) -> _Work:
+    if (folder is None) == (settings.student is None):
+        raise ConfigError("n2n distill needs a student: its folder, or --student NAME, and not both")
+    if settings.student is None and (settings.student_args or settings.student_weights):
+        raise ConfigError("--student-arg and --student-weights go with --student, not with a student folder")
+    kept = settings.resume and settings.out is not None and (settings.out / CHECKPOINT).is_file()
+    out = options.out_folder(settings.out, force=settings.force or kept)
     if settings.teacher is None and settings.network is None:
         raise ConfigError("n2n distill needs the teacher: --teacher FOLDER, or --network with --weights")
-    base = chosen(settings, made_with=origin_of(folder, settings))
+    base = chosen(settings, made_with=None if folder is None else origin_of(folder, settings))
     assert base is not None
     trained(base, settings)
     inputs = example_inputs(base.data)  # [1, C, H, W]
     check_network(base.network, inputs, base.data.training)
-    student = check_fit(load_student(folder, base.network, inputs), folder, base.data)
+    recipe = replace(
+        full_recipe(epochs=settings.epochs, objective=settings.objective), ema=settings.ema, layers=settings.layers
+    )
+    if folder is not None:
+        student = check_fit(load_student(folder, base.network, inputs), folder, base.data)
+        arguments: dict[str, Any] = {}
+    else:
+        student, arguments = _network(settings, base)
     teacher = Teacher(
         base.network, base.data.training, name=base.name, device=settings.device, precision=settings.precision
     )
     for note in teacher.notes:
         say(f"warning: {note}")
-    say(f"distilling {folder} from {base.name} on {base.data.name}: {settings.epochs:g} epochs")
-    result = distill_student(
-        student,
-        teacher,
-        base.data.training,
-        epochs=settings.epochs,
-        objective=settings.objective,
-        seed=settings.seed,
-        device=settings.device,
-        precision=settings.precision,
-    )
-    if result.diverged:
-        raise ConfigError(f"distilling {folder} diverged: {result.reason}; try another --objective or --seed")
-    card = read_student_card(folder)
+    check_objective(recipe.objective, teacher, recipe.layers)
+    return _Work(folder, settings, out, base, teacher, student, arguments, recipe)
+
+
+def _network(settings: DistillSettings, base: Chosen) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of --student, with its weights, and the arguments that it was built with."""
+    assert settings.student is not None
+    student, full = untrained(settings.student, settings.student_args, base.data, settings.seed)
+    if settings.student_weights is not None:
+        load_weights(student, settings.student_weights)
+    check_network(student, example_inputs(base.data), base.data.training)
+    return student, settings.student_args if full is None else full
+
+
+def _written(work: _Work, keeper: Keeper, result: FitResult) -> Outcome:
+    """Measures the student, writes its folder, and says how good it is."""
+    settings, base, teacher, student, out = work.settings, work.base, work.teacher, work.student, work.out
+    inputs = example_inputs(base.data)
     of_teacher = measure(teacher.network, inputs, base.data, device=settings.device, precision=settings.precision)
     figures = measure(student, inputs, base.data, device=settings.device, precision=settings.precision)
-    architecture = architecture_from_json((folder / ARCHITECTURE).read_text(encoding="utf-8"))
+    best = keeper.best
+    assert best is not None
+    made_by = {
+        "teacher": type(base.network).__name__ if base.teacher_name is None else base.name,
+        "teacher_fingerprint": teacher.fingerprint,
+        "seed": settings.seed,
+        "recipe": asdict(work.recipe),
+    }
+    told = {
+        **figures.to_json(),
+        "data": base.data.name,
+        "distillation_steps": result.steps,
+        "best_epoch": best.epoch,
+        "best_epoch_validation_accuracy": best.validation_accuracy,
+    }
+    if work.folder is None:
+        save_teacher(out, student, _card(work, figures, result))
+        write_json(out / "distillation.json", {"figures": told, "teacher": of_teacher.to_json(), "made_by": made_by})
+    else:
+        _save(work, told, of_teacher, made_by)
+    plot_curve(out / PLOT, keeper.rows, teacher=teacher.accuracy)
+    keeper.clear()
+    return Outcome({"out": str(out), **told}, _show(work, figures, keeper))
+
+
+def _save(work: _Work, told: dict[str, Any], of_teacher: Figures, made_by: dict[str, Any]) -> None:
+    """Writes the student's folder with its card."""
+    assert work.folder is not None
+    card = read_student_card(work.folder)
+    architecture = architecture_from_json((work.folder / ARCHITECTURE).read_text(encoding="utf-8"))
     save_student(
-        out,
-        student,
+        work.out,
+        work.student,
         architecture,
-        example_inputs=inputs,
-        teacher_name=base.teacher_name,
-        figures={**figures.to_json(), "data": base.data.name, "distillation_steps": result.steps},
-        data=base.data,
+        example_inputs=example_inputs(work.base.data),
+        teacher_name=work.base.teacher_name,
+        figures=told,
+        data=work.base.data,
         layers=card.layers,
         teacher_figures=of_teacher.to_json(),
-        made_by={
-            "teacher": type(base.network).__name__ if base.teacher_name is None else base.name,
-            "teacher_fingerprint": teacher.fingerprint,
-            "seed": settings.seed,
-            "recipe": asdict(full_recipe(epochs=settings.epochs, objective=settings.objective)),
-            "distilled_from": {"folder": str(folder), **card.made_by},
-        },
+        made_by={**made_by, "distilled_from": {"folder": str(work.folder), **card.made_by}},
     )
-    return Outcome({"out": str(out), **figures.to_json()}, lambda: show(out, base, teacher, figures))
 
 
-def show(out: Path, base: Chosen, teacher: Teacher, figures: Figures) -> None:
+def _card(work: _Work, figures: Figures, result: FitResult) -> TeacherCard:
+    settings, base = work.settings, work.base
+    assert settings.student is not None
+    return card_of(
+        work.student,
+        base.data,
+        name=settings.student,
+        arguments=work.arguments,
+        source=base.source,
+        epochs=settings.epochs,
+        lr=work.recipe.lr,
+        warmup=work.recipe.warmup,
+        seed=settings.seed,
+        seconds=result.seconds,
+        device=settings.device,
+        validation_accuracy=figures.validation_accuracy,
+        test_accuracy=figures.test_accuracy,
+    )
+
+
+def _show(work: _Work, figures: Figures, keeper: Keeper) -> Callable[[], None]:
     """The outcome in words."""
-    times = compression_text(teacher.parameters, figures.parameters)
-    typer.echo(
-        f"student on {base.data.name}: {figures.test_accuracy:.2%} on test, {figures.validation_accuracy:.2%} on "
-        f"validation (teacher {teacher.accuracy:.2%}), {times} fewer parameters"
-    )
-    typer.echo(f"written to {out}; measure it again: n2n evaluate {out}{rest_of_command(base)}")
+
+    def show() -> None:
+        base, teacher, best = work.base, work.teacher, keeper.best
+        assert best is not None
+        times = compression_text(teacher.parameters, figures.parameters)
+        typer.echo(
+            f"student on {base.data.name}: {figures.test_accuracy:.2%} on test, {figures.validation_accuracy:.2%} on "
+            f"validation (teacher {teacher.accuracy:.2%}), {times} fewer parameters"
+        )
+        typer.echo(
+            f"these are of the last epoch; the best on validation was epoch {best.epoch} of {len(keeper.rows)} with "
+            f"{best.validation_accuracy:.2%}"
+        )
+        rest = rest_of_command(base) if work.folder is not None else ""
+        typer.echo(f"written to {work.out}; measure it again: n2n evaluate {work.out}{rest}")
+
+    return show

@@ -13,6 +13,7 @@ import typer
 
 from n2n.cli.config import ConfigError
 from n2n.data.errors import DataError
+from n2n.distill.objectives.expression import ObjectiveError
 from n2n.evaluate.fidelity import PanelError
 from n2n.evaluate.memory import CacheError
 from n2n.evaluate.pool_plan import PoolError
@@ -32,6 +33,7 @@ REFUSALS = (
     ConfigError,
     DataError,
     ExportError,
+    ObjectiveError,
     PanelError,
     PolicyError,
     PoolError,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from n2n.cli.config import ConfigError, Settings, assignments, settings
+from n2n.distill.objectives import OBJECTIVES
 from n2n.search.files import LOCK
 from n2n.search.lock import check_held
 
@@ -32,7 +33,14 @@ NetworkArg = Annotated[
 ]
 Weights = Annotated[Path | None, typer.Option("--weights", help="safetensors file with the weights of --network.")]
 
-Objective = Annotated[str | None, typer.Option("--objective", help="kd, logit_mse, ce or nst. [default: kd]")]
+Objective = Annotated[
+    str | None,
+    typer.Option(
+        "--objective",
+        help="A distillation loss or a weighted sum, such as kd, or 'kd:0.9,T=4 + similarity:3000' (NAME:WEIGHT,OPTION="
+        f"VALUE). Names: {', '.join(OBJECTIVES)}. [default: kd]",
+    ),
+]
 Removal = Annotated[bool | None, typer.Option("--removal/--no-removal", help="Whether layers are removed.")]
 Shrinkage = Annotated[bool | None, typer.Option("--shrinkage/--no-shrinkage", help="Whether layers are narrowed.")]
 Granularity = Annotated[str | None, typer.Option("--granularity", help="What one removal speaks of: layer or block.")]
@@ -54,6 +62,10 @@ def read(model: type[Settings], context: typer.Context, *, positional: tuple[str
     given = {name: value for name, value in context.params.items() if name not in skip and value not in (None, (), [])}
     if "network_arg" in given:
         given["network_args"] = assignments(given.pop("network_arg"))
+    if "student_arg" in given:
+        given["student_args"] = assignments(given.pop("student_arg"), flag="--student-arg")
+    if "layer" in given:
+        given["layers"] = given.pop("layer")
     return settings(model, context.params.get("config"), given)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -85,14 +86,16 @@ def load_function(spec: str, *, data_dir: Path | None, validation: float, seed: 
 
 
 def resolve(spec: str) -> Callable[..., Any]:
-    """The function of `module:function`, where the module may lie in the working folder.
+    """The function of `module:function`, where the module may lie in the working folder, or of `file.py:function`.
 
     Raises:
         DataError: no such module, or no such function in it.
     """
-    module_name, _, function_name = spec.partition(":")
+    module_name, _, function_name = spec.rpartition(":")
     if not module_name or not function_name:
         raise DataError(f"{spec!r}: expected MODULE:FUNCTION, e.g. mine:make for a function make() in mine.py")
+    if module_name.endswith(".py"):
+        return _function(_from_file(Path(module_name), spec), function_name, spec)
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
@@ -104,12 +107,26 @@ def resolve(spec: str) -> Callable[..., Any]:
         ) from error
     finally:
         sys.path.remove(here)
-    function: Callable[..., Any] | None = getattr(module, function_name, None)
+    return _function(module, function_name, spec)
+
+
+def _from_file(file: Path, spec: str) -> ModuleType:
+    """The module of a file, wherever it lies."""
+    found = importlib.util.spec_from_file_location(file.stem, file)
+    if found is None or found.loader is None or not file.is_file():
+        raise DataError(f"{spec}: there is no file {file}; expected FILE.py:FUNCTION or MODULE:FUNCTION")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def _function(module: ModuleType, name: str, spec: str) -> Callable[..., Any]:
+    function: Callable[..., Any] | None = getattr(module, name, None)
     if not callable(function):
         own = inspect.getmembers(module, lambda one: inspect.isfunction(one) or inspect.isclass(one))
-        known = [key for key, value in own if value.__module__ == module_name]
+        known = [key for key, value in own if value.__module__ == module.__name__]
         raise DataError(
-            f"{spec}: module {module_name!r} has no function {function_name!r}; it has {', '.join(known) or 'none'}"
+            f"{spec}: module {module.__name__!r} has no function {name!r}; it has {', '.join(known) or 'none'}"
         )
     return function
 

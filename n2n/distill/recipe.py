@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
-from n2n.distill.objectives import make_objective
+from n2n.distill.objectives.expression import parse
+from n2n.networks.depth import Layers
 
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("cosine", "one_cycle", "constant")
@@ -16,8 +17,7 @@ class Recipe:
     """How to train one network.
 
     Attributes:
-        objective: a name of `OBJECTIVES`.
-        objective_options: pairs of an option of that objective and its value, e.g. `(("temperature", 2.0),)`.
+        objective: a weighted sum of objectives, e.g. "kd" or "kd:0.9,T=2 + similarity"; kept in its shortest form.
         epochs: length in passes over the training images, may be a fraction; set either this or `steps`.
         steps: length in optimiser steps.
         batch_size: images a step; fewer where the training images are fewer.
@@ -33,10 +33,12 @@ class Recipe:
             drawn once and whose teacher outputs are kept, which is the cheaper where few images are seen often.
         clip_norm: the gradient's norm is clipped to this, if set.
         reestimate: batches on which batch-norm statistics are re-estimated before the first step.
+        ema: decay of an average of the weights over the steps that is given back instead of the last weights, if set.
+        layers: pairs of module names, of the network and the teacher, whose maps objectives compare; matched by
+            relative depth where it is empty.
     """
 
     objective: str = "kd"
-    objective_options: tuple[tuple[str, float], ...] = ()
     epochs: float | None = None
     steps: int | None = None
     batch_size: int = 128
@@ -51,14 +53,17 @@ class Recipe:
     views: int = 0
     clip_norm: float | None = None
     reestimate: int = 0
+    ema: float | None = None
+    layers: Layers = ()
 
     def __post_init__(self) -> None:
         """Refuses what cannot be trained.
 
         Raises:
+            ObjectiveError: an objective that does not exist or cannot be read.
             ValueError: a value out of its range, or an unknown name.
         """
-        make_objective(self.objective, dict(self.objective_options))
+        object.__setattr__(self, "objective", str(parse(self.objective)))
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(f"a recipe needs exactly one of epochs and steps; got {self.epochs} and {self.steps}")
         _check("epochs", self.epochs, self.epochs is None or self.epochs > 0, "above 0")
@@ -73,6 +78,7 @@ class Recipe:
         _check("views", self.views, self.views >= 0, "0 or more")
         _check("clip_norm", self.clip_norm, self.clip_norm is None or self.clip_norm > 0, "above 0")
         _check("reestimate", self.reestimate, self.reestimate >= 0, "0 or more")
+        _check("ema", self.ema, self.ema is None or 0 < self.ema < 1, "between 0 and 1, or None")
         if self.nesterov and self.optimizer == "sgd" and self.momentum == 0:
             raise ValueError("recipe: nesterov needs a momentum above 0; set momentum=0.9 or nesterov=False")
 
@@ -80,6 +86,18 @@ class Recipe:
 def _check(name: str, value: object, holds: bool, expected: str) -> None:
     if not holds:
         raise ValueError(f"recipe: {name} must be {expected}; got {value!r}")
+
+
+def identity(recipe: Recipe) -> str:
+    """A text that two recipes share where they train alike, for keys of what is kept on disk.
+
+    It is that which earlier versions wrote: with an empty `objective_options`, and without the fields that they did not
+    have where these are as usual, so that what they judged is found again.
+    """
+    said = [(one.name, getattr(recipe, one.name), one.default) for one in fields(recipe)]
+    shown = [f"{name}={value!r}" for name, value, usual in said if name not in ("ema", "layers") or value != usual]
+    shown.insert(1, "objective_options=()")
+    return f"Recipe({', '.join(shown)})"
 
 
 def quick_recipe(*, steps: int = 100, objective: str = "kd", lr: float = 0.03, batch_size: int = 32) -> Recipe:

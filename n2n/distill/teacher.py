@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from dataclasses import replace
 from functools import cached_property
 from typing import final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from n2n.data.augment import augment
@@ -24,7 +25,8 @@ from n2n.distill.features import INSTEAD
 from n2n.distill.precision import Wish, resolve
 from n2n.distill.views import View, select
 from n2n.networks.count import macs, parameters
-from n2n.networks.stages import Stage, last_stage, reading
+from n2n.networks.stages import Stage, last_stage, reading_all
+from n2n.networks.tracing import Trace, trace
 
 FEATURE_BYTES = 512 * 2**20
 """Of the feature maps that a teacher keeps for all views together; others are computed in every step."""
@@ -80,7 +82,8 @@ class Teacher:
         self._batch_size = batch_size
         self._mean, self._std = training.mean, training.std
         self._views: dict[_Key, View] = {}
-        self._features: dict[_Key, Tensor] = {}
+        self._features: dict[tuple[_Key, Stage], Tensor] = {}
+        self._class_means: dict[tuple[str, Stage], Tensor] = {}
         self._feature_bytes = feature_bytes
         self._example = example_inputs(training, 2)  # [2, C, H, W]
         self._check_outputs(training)
@@ -112,29 +115,42 @@ class Teacher:
             logits: Tensor = self.network(self._settings.place(inputs))  # not in the student's layout
         return logits.float()
 
-    def outputs(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [B, K] and the last stage's maps [B, C, *spatial] of prepared images; float32, without gradient.
-
-        Raises:
-            StageError: the teacher has no such maps.
-        """
-        with reading(self.network, self.last_stage) as reader:
+    def outputs(self, inputs: Tensor, places: Sequence[Stage]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Logits [B, K] and maps [B, C, *spatial] of some places, of prepared images; float32, no gradient."""
+        with reading_all(self.network, places) as take:
             logits = self(inputs)
-        return logits, reader.take().float()
+        return logits, tuple(maps.float() for maps in take())
 
     @cached_property
     def last_stage(self) -> Stage:
-        """Where the teacher gives the feature maps that objectives look at.
+        """Where the teacher gives its last feature maps.
 
         Raises:
             StageError: nowhere.
         """
-        return last_stage(
-            self.network,
-            self._settings.place(self._example.to(self.device)),
-            name=f"teacher {self.name!r}",
-            instead=INSTEAD,
-        )
+        return last_stage(self.network, self._placed_example, name=f"teacher {self.name!r}", instead=INSTEAD)
+
+    @cached_property
+    def trace(self) -> Trace:
+        """Which module gives which maps."""
+        return trace(self.network, self._placed_example, name=f"teacher {self.name!r}")
+
+    @property
+    def _placed_example(self) -> Tensor:
+        return self._settings.place(self._example.to(self.device))  # [2, C, H, W]
+
+    def class_means(self, training: TrainingData, place: Stage) -> Tensor:
+        """Mean of what a place [B, D] gives for the training images of each class, of length 1: [K, D] on the CPU.
+
+        The images are those of the whole training split as they are, in eval mode; a class without any has zeros.
+        """
+        key = (training.fingerprint, place)
+        if key not in self._class_means:
+            _, (features,) = self._look(training.train.images, (place,))  # [n, D]
+            sums = torch.zeros(training.classes, features.shape[1])
+            sums.index_add_(0, training.train.labels.cpu(), features)  # of the mean only the direction is kept
+            self._class_means[key] = F.normalize(sums, dim=1)
+        return self._class_means[key]
 
     def logits(self, split: Split) -> Tensor:
         """Logits [n, K] of a split's images as they are, computed once per split and kept on the CPU."""
@@ -143,20 +159,23 @@ class Teacher:
         return logits
 
     def view(
-        self, training: TrainingData, subset: Tensor | None, index: int, *, augmented: bool, features: bool = False
+        self,
+        training: TrainingData,
+        subset: Tensor | None,
+        index: int,
+        *,
+        augmented: bool,
+        places: Sequence[Stage] = (),
     ) -> View:
         """View `index` of (a subset [m] of) the training images, the same for every student; computed once and kept.
 
-        Without augmentation every index is the same view: the images as they are. With `features` it carries the
-        teacher's maps, too, unless they would take more memory than there is for those of all views together.
-
-        Raises:
-            StageError: features are asked for, and the teacher has none.
+        Without augmentation every index is the same view: the images as they are. It carries the teacher's maps of
+        `places`, too, unless they would take more memory than there is for those of all views together.
         """
         augmentation = training.augmentation
         if not augmented or not (augmentation.pad or augmentation.flip):
-            return self._view(training.fingerprint, training.train, subset, 0, None, features)
-        return self._view(training.fingerprint, training.train, subset, index + 1, training, features)
+            return self._view(training.fingerprint, training.train, subset, 0, None, places)
+        return self._view(training.fingerprint, training.train, subset, index + 1, training, places)
 
     def _view(
         self,
@@ -165,39 +184,42 @@ class Teacher:
         subset: Tensor | None,
         index: int,
         augmenting: TrainingData | None,
-        features: bool = False,
+        places: Sequence[Stage] = (),
     ) -> View:
         chosen = "all" if subset is None else hashlib.sha256(subset.cpu().numpy().tobytes()).hexdigest()
         key = (owner, chosen, index)
-        wanted = features and key not in self._features and self._has_room(split if subset is None else subset)
+        wanted = [place for place in places if (key, place) not in self._features]
+        if not self._has_room(split if subset is None else subset, wanted):
+            wanted = []
         if key not in self._views or wanted:
             view = self._views.get(key) or _drawn(split, subset, index, augmenting)
-            logits, maps = self._look(view.images, features=wanted)
+            logits, maps = self._look(view.images, wanted)
             if key not in self._views:
                 self._views[key] = replace(view, logits=logits)
-            if maps is not None:
-                self._features[key] = maps
-        if not features:
+            self._features.update({(key, place): one for place, one in zip(wanted, maps, strict=True)})
+        kept = [self._features[key, place] for place in places if (key, place) in self._features]
+        if not places or len(kept) < len(places):
             return self._views[key]
-        return replace(self._views[key], features=self._features.get(key))
+        return replace(self._views[key], features=tuple(kept))
 
-    def _has_room(self, examples: Sized) -> bool:
+    def _has_room(self, examples: Sized, places: Sequence[Stage]) -> bool:
         """Whether the maps of so many examples may be kept beside those that are."""
         used = sum(maps.nbytes for maps in self._features.values())
-        return used + len(examples) * self.last_stage.bytes <= self._feature_bytes
+        return used + len(examples) * sum(place.bytes for place in places) <= self._feature_bytes
 
-    def _look(self, images: Tensor, *, features: bool) -> tuple[Tensor, Tensor | None]:
-        """Logits [n, K] and, where asked for, maps [n, C, *spatial] of raw images, from the same passes, on the CPU."""
-        if not features:
-            return self._predict(images), None
-        maps = torch.empty(len(images), *self.last_stage.shape)  # [n, C, *spatial]
+    def _look(self, images: Tensor, places: Sequence[Stage]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Logits [n, K] and the maps [n, C, *spatial] of places, of raw images, from the same passes, on the CPU."""
+        if not places:
+            return self._predict(images), ()
+        kept = tuple(torch.empty(len(images), *place.shape) for place in places)  # [n, C, *spatial] each
         logits: list[Tensor] = []
-        with reading(self.network, self.last_stage) as reader:
+        with reading_all(self.network, places) as take:
             for start in range(0, len(images), self._batch_size):
                 chunk = images[start : start + self._batch_size]
                 logits.append(self._predict(chunk))
-                maps[start : start + len(chunk)] = reader.take().float().cpu()
-        return torch.cat(logits), maps
+                for into, maps in zip(kept, take(), strict=True):
+                    into[start : start + len(chunk)] = maps.float().cpu()
+        return torch.cat(logits), kept
 
     def _predict(self, images: Tensor) -> Tensor:
         """Logits [n, K] on the CPU of raw images [n, C, H, W]."""

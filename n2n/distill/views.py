@@ -17,13 +17,14 @@ class View:
         images: raw images [n, C, H, W], uint8 or float32, augmented where the view is.
         labels: [n] int64.
         logits: [n, K] float32, or None where no teacher looked at them.
-        features: the teacher's maps at its last stage, [n, C, *spatial] float32, or None where they are not kept.
+        features: the teacher's maps of the places asked for, [n, C, *spatial] float32 each, or None where they are not
+            kept.
     """
 
     images: Tensor
     labels: Tensor
     logits: Tensor | None
-    features: Tensor | None = None
+    features: tuple[Tensor, ...] | None = None
 
 
 def select(split: Split, subset: Tensor | None) -> View:

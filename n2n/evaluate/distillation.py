@@ -15,7 +15,7 @@ from n2n.data.base import Split, TrainingData
 from n2n.distill.accuracy import accuracy_of, agreement, predict
 from n2n.distill.fit import check_objective, fit, prepare_views
 from n2n.distill.precision import Wish, resolve
-from n2n.distill.recipe import Recipe, forward_passes, gentle, quick_recipe, total_steps
+from n2n.distill.recipe import Recipe, forward_passes, gentle, identity, quick_recipe, total_steps
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, Status
 from n2n.evaluate.closed_form import ClosedForm, closed_form
@@ -73,7 +73,7 @@ class Distillation:
         """A hash of what was asked for, besides teacher, data, student and seed: the same on every machine."""
         form = self.closed_form
         parts = (
-            repr(self.recipe),
+            identity(self.recipe),
             digest(self.subset),
             digest(self.validation.labels) + digest(self.validation.images),
             self.start,
@@ -182,7 +182,7 @@ def distillation(
         teacher: one for the whole search; its outputs on the views are computed at the first call and kept.
         training: train and validation images.
         steps: optimiser steps, where no recipe is given.
-        objective: a name of `OBJECTIVES`, where no recipe is given.
+        objective: a name of `OBJECTIVES` or a weighted sum of them, where no recipe is given.
         recipe: instead of `quick_recipe(steps=steps, objective=objective)`.
         subset: training images to use, drawn by `seed`; by default as many as the recipe's steps can show once.
         validation_subset: validation images to use, drawn by `seed`; all by default.
@@ -204,7 +204,7 @@ def distillation(
     if start not in STARTS:
         raise ValueError(f"start: expected one of {', '.join(STARTS)}, found {start!r}")
     chosen = recipe if recipe is not None else quick_recipe(steps=steps, objective=objective)
-    check_objective(chosen.objective, teacher)
+    check_objective(chosen.objective, teacher, chosen.layers)
     if start == "refit":
         chosen = chosen if recipe is not None else gentle(chosen)
         chosen = replace(chosen, reestimate=0)  # the closed form has set the statistics for its weights

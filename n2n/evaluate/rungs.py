@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from n2n.distill.objectives import OBJECTIVES
+from n2n.distill.objectives.expression import Expression, ObjectiveError, parse
 from n2n.distill.recipe import Recipe, full_recipe, gentle, quick_recipe
 from n2n.evaluate.distillation import STARTS
 from n2n.scores import SCORES
 
 EXAMPLES = "refit:0 (solved, no step), inherited:100 (100 steps), refit:60:logit_mse, inherited:3e (three epochs)"
-_DISTILLATION = re.compile(r"(?P<start>[a-z]+):(?P<length>\d+(?:\.\d+)?)(?P<epochs>e?)(?::(?P<objective>\w+))?")
+QUICK = "kd"
+"""The objective of rungs in steps where that of the search brings modules of its own."""
+_DISTILLATION = re.compile(r"(?P<start>[a-z]+):(?P<length>\d+(?:\.\d+)?)(?P<epochs>e?)(?::(?P<objective>.+))?")
 
 
 class RungError(ValueError):
@@ -43,10 +45,12 @@ def parse_rung(name: str, *, objective: str = "kd") -> Rung:
 
     Args:
         name: e.g. "refit:0", "inherited:100", "inherited:3e".
-        objective: where the name has none.
+        objective: where the name has none; a rung in steps takes `kd` instead of one that brings modules of its own,
+            which few steps would not train.
 
     Raises:
-        RungError: not of that form, an unknown start or objective, or a length that cannot judge anything.
+        RungError: not of that form, an unknown start or objective, one that brings modules of its own for a rung in
+            steps, or a length that cannot judge anything.
     """
     kind, _, score = name.partition(":")
     if kind == "score":
@@ -56,11 +60,10 @@ def parse_rung(name: str, *, objective: str = "kd") -> Rung:
     found = _DISTILLATION.fullmatch(name)
     if found is None or (not found["epochs"] and "." in found["length"]):
         raise RungError(f"rung {name!r}: expected START:STEPS or START:EPOCHSe, e.g. {EXAMPLES}")
-    start, asked = found["start"], found["objective"] or objective
+    start = found["start"]
     if start not in STARTS:
         raise RungError(f"rung {name!r}: unknown start {start!r}; choose one of {', '.join(STARTS)}")
-    if asked not in OBJECTIVES:
-        raise RungError(f"rung {name!r}: unknown objective {asked!r}; choose one of {', '.join(OBJECTIVES)}")
+    asked = _objective(name, found["objective"], objective, short=not found["epochs"])
     length = float(found["length"])
     if length == 0 and (found["epochs"] or start == "fresh"):
         raise RungError(f"rung {name!r}: a length of 0 judges nothing; {EXAMPLES}")
@@ -69,6 +72,28 @@ def parse_rung(name: str, *, objective: str = "kd") -> Rung:
     else:
         recipe = quick_recipe(steps=int(length), objective=asked)
     return Rung(name, start, gentle(recipe) if start == "refit" else recipe, short=not found["epochs"])
+
+
+def _objective(rung: str, named: str | None, otherwise: str, *, short: bool) -> str:
+    """The objective of a rung: its own, or that of the search where this can be trained in so few steps.
+
+    Raises:
+        RungError: it does not exist, cannot be read, or brings modules of its own to a rung in steps.
+    """
+    try:
+        asked = parse(named or otherwise)
+    except ObjectiveError as error:
+        raise RungError(f"rung {rung!r}: {error}") from error
+    if not (short and asked.needs_side):
+        return str(asked)
+    if named is None:
+        return QUICK
+    raise RungError(f"rung {rung!r}: {_with_sides(asked)}; use {QUICK!r}, or a rung in epochs such as 'inherited:3e'")
+
+
+def _with_sides(expression: Expression) -> str:
+    names = [term.name for term in expression.all if term.objective.needs.side]
+    return f"a few steps do not train the modules that {' and '.join(names)} has besides the student"
 
 
 def parse_ladder(names: tuple[str, ...], *, objective: str = "kd") -> tuple[Rung, ...]:

@@ -1,10 +1,11 @@
-"""The feature maps of a network's last stage: found in one pass, read by hooks that are gone afterwards."""
+"""The feature maps of a network: the last stage found in one pass, any read by hooks that are gone afterwards."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import final
 
@@ -24,13 +25,19 @@ class Stage:
 
     Attributes:
         module: the module's name in `network.named_modules()`; "" is the network itself.
-        shape: (C, *spatial) of one example's maps.
+        shape: (C, *spatial) of one example's maps; (D,) where they are pooled.
         channels_last: whether the module puts its channels behind the places, as layers on tokens do.
+        later: how many maps of the same shape the module still gives after these in one pass.
+        entering: whether these are the maps that enter the module, not those that leave it.
+        pooled: whether the maps are averaged over their places, to [B, D].
     """
 
     module: str
     shape: tuple[int, ...]
     channels_last: bool
+    later: int = 0
+    entering: bool = False
+    pooled: bool = False
 
     @property
     def bytes(self) -> int:
@@ -86,23 +93,42 @@ class StageReader:
 
     def __init__(self, network: nn.Module, stage: Stage) -> None:
         self._network, self._stage = network, stage
-        self._maps: Tensor | None = None
+        self._maps: deque[Tensor] = deque(maxlen=stage.later + 1)
 
-    def hook(self, module: nn.Module, args: object, output: object) -> None:
-        """Keeps the output where it has the stage's shape: a module may run in several places."""
+    def attach(self) -> Callable[[], None]:
+        """Hooks the module, and gives what removes the hook."""
+        module = self._network.get_submodule(self._stage.module)
+        if self._stage.entering:
+            return module.register_forward_pre_hook(self._before).remove
+        return module.register_forward_hook(self._after).remove
+
+    def _before(self, module: nn.Module, args: tuple[object, ...]) -> None:
+        del module
+        self._keep(args[0] if args else None)
+
+    def _after(self, module: nn.Module, args: object, output: object) -> None:
         del module, args
-        if isinstance(output, Tensor) and output.dim() == len(self._stage.shape) + 1:
-            maps = channels_first(output, self._stage.channels_last)
-            if tuple(maps.shape[1:]) == self._stage.shape:
-                self._maps = maps.clone()  # what follows may work in place
+        self._keep(output)
+
+    def _keep(self, found: object) -> None:
+        """Keeps what has the stage's shape: a module may run in several places."""
+        tensor = first_tensor(found)
+        if tensor is None or (not self._stage.pooled and tensor.dim() != len(self._stage.shape) + 1):
+            return
+        maps = channels_first(tensor, self._stage.channels_last)
+        if self._stage.pooled:
+            maps = maps.flatten(2).mean(dim=2) if maps.dim() > 2 else maps
+        if tuple(maps.shape[1:]) == self._stage.shape:
+            self._maps.append(maps.clone())  # what follows may work in place
 
     def take(self) -> Tensor:
-        """The maps [B, C, *spatial] of the last pass, which are handed out once.
+        """The maps [B, C, *spatial] (or [B, D]) of the last pass, which are handed out once.
 
         Raises:
             RuntimeError: the pass came by no maps of the stage's shape.
         """
-        maps, self._maps = self._maps, None
+        maps = self._maps[0] if len(self._maps) == self._stage.later + 1 else None
+        self._maps.clear()
         if maps is None:
             raise RuntimeError(
                 f"{type(self._network).__name__}: module {self._stage.module!r} gave no maps"
@@ -116,11 +142,19 @@ class StageReader:
 def reading(network: nn.Module, stage: Stage) -> Iterator[StageReader]:
     """Reads the maps of a stage while the network runs inside; whatever happens, no hook stays."""
     reader = StageReader(network, stage)
-    handle = network.get_submodule(stage.module).register_forward_hook(reader.hook)
+    remove = reader.attach()
     try:
         yield reader
     finally:
-        handle.remove()
+        remove()
+
+
+@contextmanager
+def reading_all(network: nn.Module, stages: Sequence[Stage]) -> Iterator[Callable[[], tuple[Tensor, ...]]]:
+    """Reads the maps of several stages; the function that it gives takes those of the last pass, in the same order."""
+    with ExitStack() as opened:
+        readers = [opened.enter_context(reading(network, stage)) for stage in stages]
+        yield lambda: tuple(reader.take() for reader in readers)
 
 
 class _Watch:
@@ -136,7 +170,7 @@ class _Watch:
     def hook(self, name: str) -> Callable[[nn.Module, object, object], None]:
         def look(module: nn.Module, args: object, output: object) -> None:
             del args
-            last = _works_on_last_axis(module)
+            last = works_on_last_axis(module)
             if not isinstance(output, Tensor) or output.dim() < 3 or len(output) != self._batch:
                 return
             # A container hands on the very tensor of its last child; an in-place activation gives a newer version.
@@ -148,7 +182,8 @@ class _Watch:
         return look
 
 
-def _works_on_last_axis(module: nn.Module) -> bool:
+def works_on_last_axis(module: nn.Module) -> bool:
+    """Whether a layer takes the last axis for the channels."""
     if isinstance(module, nn.LayerNorm | nn.RMSNorm):
         return len(module.normalized_shape) == 1
     return isinstance(module, nn.Linear)
@@ -157,3 +192,10 @@ def _works_on_last_axis(module: nn.Module) -> bool:
 def channels_first(maps: Tensor, channels_last: bool) -> Tensor:
     """Maps [B, *spatial, C] (`channels_last`) as [B, C, *spatial]; others as they are."""
     return maps.movedim(-1, 1) if channels_last else maps
+
+
+def first_tensor(output: object) -> Tensor | None:
+    """What a module gives, or the first of several; None where that is no tensor."""
+    if isinstance(output, tuple | list) and output:
+        output = output[0]
+    return output if isinstance(output, Tensor) else None

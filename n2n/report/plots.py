@@ -1,4 +1,4 @@
-"""The two pictures of a run: every judged student with the front, and the rewards over time."""
+"""The pictures of a run: every judged student with the front, the rewards over time, and a learning curve."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from n2n.evaluate.base import Evaluation, Status
+from n2n.search.distilling import Row
 from n2n.search.files import write_with
 from n2n.search.front import front
 from n2n.search.store import Record
@@ -86,6 +87,25 @@ def plot_reward(path: Path, records: Sequence[Record]) -> None:
         axes.set_ylabel("reward")
         if start:
             axes.legend(fontsize="small")
+
+    figure_of(path, draw)
+
+
+def plot_curve(path: Path, rows: Sequence[Row], *, teacher: float | None = None) -> None:
+    """The learning curve of a long distillation: training loss, and validation accuracy with the teacher's (0..1)."""
+    epochs = [row.epoch for row in rows]
+
+    def draw(axes: Any) -> None:
+        accuracies = [100 * row.validation_accuracy for row in rows]
+        axes.plot(epochs, accuracies, color="C0", marker=".", label="student, validation")
+        if teacher is not None:
+            axes.axhline(100 * teacher, color="k", linestyle=":", label="teacher, validation")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("validation accuracy (%)")
+        losses = axes.twinx()
+        losses.plot(epochs, [row.loss for row in rows], color="0.6", label="training loss")
+        losses.set_ylabel("training loss")
+        axes.legend(fontsize="small", loc="lower right")
 
     figure_of(path, draw)
 

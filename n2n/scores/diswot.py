@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from n2n.distill.objectives.diswot_semantic import semantic_distance
+from n2n.distill.objectives.similarity import gram_distance
 from n2n.scores.base import Probe, ScoreError, batch_statistics, borrowed, finite
 from n2n.scores.before_pooling import before_pooling, classifier_of
 from n2n.scores.fresh import draw_weights
@@ -152,26 +154,9 @@ def gram_metric(teacher: Tensor, student: Tensor) -> float:
 
     M_r of DisWOT for features, and M_f of our adaptation for gradients. In [-4/n, 0].
     """
-    difference = _over_norm(teacher @ teacher.T) - _over_norm(student @ student.T)  # [n, n]
-    return 0.0 - float(difference.square().mean())
+    return 0.0 - float(gram_distance(student, teacher))
 
 
 def semantic_metric(teacher: Tensor, student: Tensor) -> float:
-    """`-1/(K C) sum_k ||E_k(T) - E_k(S)||_F^2`, E_k = g_k g_k^T with each row over its L2 norm, of g [K, C].
-
-    In [-4, 0]. Row i of E_k is sign(g_i) g/||g||: with s the signs and u = g/||g|| the squared distance of two such
-    matrices is |s_T|^2 |u_T|^2 + |s_S|^2 |u_S|^2 - 2 (s_T.s_S)(u_T.u_S), which needs no [K, C, C].
-    """
-    signs, units = (teacher.sign(), student.sign()), (_over_norm(teacher), _over_norm(student))
-
-    def product(one: int, other: int) -> Tensor:
-        return (signs[one] * signs[other]).sum(dim=1) * (units[one] * units[other]).sum(dim=1)  # [K]
-
-    distances = (product(0, 0) + product(1, 1) - 2 * product(0, 1)).clamp(min=0)  # rounding goes below 0
-    return 0.0 - float(distances.mean()) / teacher.shape[1]
-
-
-def _over_norm(rows: Tensor) -> Tensor:
-    """Each row [n, F] over its L2 norm; a row of zeros stays one."""
-    lengths = rows.norm(dim=1, keepdim=True)
-    return torch.where(lengths > 0, rows / lengths, torch.zeros_like(rows))
+    """M_s of DisWOT for the classes' gradients g [K, C], the negative of `semantic_distance`. In [-4, 0]."""
+    return 0.0 - float(semantic_distance(student, teacher))

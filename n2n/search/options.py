@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from n2n.agents import EVOLUTION, PATIENT
-from n2n.distill.objectives import OBJECTIVES
+from n2n.distill.objectives.expression import ObjectiveError, parse
 from n2n.distill.precision import PRECISIONS
 from n2n.evaluate.distillation import STARTS
 from n2n.evaluate.pool_plan import PoolError, PoolOptions
@@ -107,7 +107,7 @@ class SearchOptions:
         _one_of("importance", self.importance, IMPORTANCES)
         _one_of("start", self.start, STARTS)
         _one_of("granularity", self.granularity, GRANULARITIES)
-        _one_of("objective", self.objective, tuple(OBJECTIVES))
+        _check_objective(self.objective)
         _check_ladder(self)
         _check_scores(self)
         _check_evolution(self)
@@ -257,6 +257,13 @@ def _check_asynchronous(options: SearchOptions) -> None:
             f"asynchronous=True: the agent {options.agent!r} learns from its latest rollouts only; choose one of"
             f" {', '.join(PATIENT)}"
         )
+
+
+def _check_objective(text: str) -> None:
+    try:
+        parse(text)
+    except ObjectiveError as error:
+        raise SearchError(f"objective={text!r} does not exist or cannot be read: {error}") from error
 
 
 def _one_of(what: str, value: str, valid: tuple[str, ...]) -> None:

@@ -12,8 +12,8 @@ from torch import nn
 
 from n2n.data import Data, Origin, example_inputs
 from n2n.distill.accuracy import accuracy
-from n2n.distill.fit import Progress
 from n2n.distill.fit import train_teacher as fit_teacher
+from n2n.distill.loop import Progress
 from n2n.networks import TEACHERS, build_teacher, macs, parameters
 from n2n.search.artefacts import load_weights
 from n2n.search.errors import ArtefactError, SearchError
@@ -109,24 +109,58 @@ def train_teacher(
     if result.diverged:
         raise SearchError(f"training {name} diverged: {result.reason}")
     mean, std = data.training.mean, data.training.std
-    origin = data.origin or Origin(None, seed, TeacherCard.validation)
     validation, test = (
         accuracy(network, split, mean=mean, std=std, device=device, precision=precision)[0]
         for split in (data.validation, data.test)
     )
+    return card_of(
+        network,
+        data,
+        name=name,
+        arguments=arguments,
+        source=source,
+        epochs=epochs,
+        lr=lr,
+        warmup=warmup,
+        seed=seed,
+        seconds=result.seconds,
+        device=device,
+        validation_accuracy=validation,
+        test_accuracy=test,
+    )
+
+
+def card_of(
+    network: nn.Module,
+    data: Data,
+    *,
+    name: str,
+    arguments: Mapping[str, Any],
+    source: str | None,
+    epochs: float,
+    lr: float,
+    warmup: float,
+    seed: int,
+    seconds: float,
+    device: str,
+    validation_accuracy: float,
+    test_accuracy: float,
+) -> TeacherCard:
+    """The card of a network that was just trained on these data; the arguments are `TeacherCard`'s fields."""
+    origin = data.origin or Origin(None, seed, TeacherCard.validation)
     return TeacherCard(
         name=name,
         arguments=dict(arguments),
         data=source or origin.source or data.name,
         data_fingerprint=data.fingerprint,
         classes=data.classes,
-        validation_accuracy=validation,
-        test_accuracy=test,
+        validation_accuracy=validation_accuracy,
+        test_accuracy=test_accuracy,
         parameters=parameters(network),
         macs=macs(network, example_inputs(data).to(device)),
         epochs=epochs,
         seed=seed,
-        seconds=result.seconds,
+        seconds=seconds,
         lr=lr,
         warmup=warmup,
         augmentation=asdict(data.training.augmentation),

@@ -11,7 +11,8 @@ from torch import nn
 
 from n2n.data import augment, prepare
 from n2n.distill.accuracy import accuracy
-from n2n.distill.fit import fit, make_optimizer, train_teacher
+from n2n.distill.fit import fit, train_teacher
+from n2n.distill.optimizer import make_optimizer
 from n2n.distill.recipe import Recipe
 from n2n.distill.teacher import Teacher
 
@@ -51,7 +52,7 @@ def test_distillation_without_labels_brings_the_student_to_the_teacher(training,
     train_teacher(network, training, epochs=8, batch_size=16, lr=0.05)
     teacher = Teacher(network, training)
     student = make_network(seed=1, width=2)
-    recipe = Recipe(objective="kd", objective_options=(("alpha", 1.0),), epochs=20, batch_size=16, lr=0.02)
+    recipe = Recipe(objective="kd,alpha=1", epochs=20, batch_size=16, lr=0.02)
     fit(student, training, recipe, teacher=teacher)
     inputs = prepare(training.validation.images, mean=training.mean, std=training.std)
     with torch.no_grad():

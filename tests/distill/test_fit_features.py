@@ -50,7 +50,7 @@ def test_teacher_and_student_see_the_same_view(augmented, views):
     # Where the student is the teacher nothing is left but the cross-entropy, on any view that both of them see.
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
     recipe = dataclasses.replace(NST, lr=1e-12, weight_decay=0, views=views)
-    hard = dataclasses.replace(recipe, objective_options=(("beta", 0.0),))
+    hard = dataclasses.replace(recipe, objective="nst,beta=0")
     teacher = Teacher(network, augmented)
     ours, wanted = (losses_of(copy.deepcopy(network), augmented, one, teacher) for one in (recipe, hard))
     assert ours == pytest.approx(wanted, abs=1e-4)
@@ -62,9 +62,9 @@ def test_teacher_and_student_see_the_same_view(augmented, views):
 def test_kept_and_live_maps_give_the_same_losses(augmented, make_network, width):
     network = make_network()
     kept, live = Teacher(network, augmented), Teacher(network, augmented, feature_bytes=0)
-    view = kept.view(augmented, None, 0, augmented=True, features=True)
-    assert view.features.shape == (len(augmented.train), 4, 6, 6)
-    assert live.view(augmented, None, 0, augmented=True, features=True).features is None
+    view = kept.view(augmented, None, 0, augmented=True, places=[kept.last_stage])
+    assert [maps.shape for maps in view.features] == [(len(augmented.train), 4, 6, 6)]
+    assert live.view(augmented, None, 0, augmented=True, places=[live.last_stage]).features is None
     ours, theirs = (losses_of(make_network(seed=1, width=width), augmented, NST, one) for one in (kept, live))
     assert ours == pytest.approx(theirs, rel=1e-4)
     assert len(ours) == 9
@@ -73,19 +73,20 @@ def test_kept_and_live_maps_give_the_same_losses(augmented, make_network, width)
 def test_kept_maps_are_those_of_the_views_images(augmented, make_network):
     network = make_network().eval()
     teacher = Teacher(network, augmented, batch_size=32)
-    view = teacher.view(augmented, None, 1, augmented=True, features=True)
+    view = teacher.view(augmented, None, 1, augmented=True, places=[teacher.last_stage])
     inputs = prepare(view.images, mean=augmented.mean, std=augmented.std)
     with torch.no_grad():
-        torch.testing.assert_close(view.features, network[:3](inputs))
+        torch.testing.assert_close(view.features[0], network[:3](inputs))
         torch.testing.assert_close(view.logits, network(inputs))
 
 
 def test_maps_of_all_views_together_keep_to_their_memory(augmented, make_network):
     images = len(augmented.train)
     teacher = Teacher(make_network(), augmented, feature_bytes=2 * images * MAPS)
-    found = [teacher.view(augmented, None, index, augmented=True, features=True).features for index in (0, 1, 2, 0)]
+    last = [teacher.last_stage]
+    found = [teacher.view(augmented, None, index, augmented=True, places=last).features for index in (0, 1, 2, 0)]
     assert [maps is None for maps in found] == [False, False, True, False]
-    assert sum(maps.nbytes for maps in found[:2]) == 2 * images * MAPS
+    assert sum(maps.nbytes for (maps,) in found[:2]) == 2 * images * MAPS
 
 
 def test_the_teacher_looks_once_whatever_objectives_ask(augmented, make_network):
@@ -107,7 +108,7 @@ def test_the_teacher_looks_once_whatever_objectives_ask(augmented, make_network)
     # Where another objective came first only the maps are missing.
     subset = torch.arange(images // 2)
     before = teacher.view(augmented, subset, 0, augmented=True)
-    after = teacher.view(augmented, subset, 0, augmented=True, features=True)
+    after = teacher.view(augmented, subset, 0, augmented=True, places=[teacher.last_stage])
     assert after.logits is before.logits
     assert after.images is before.images
     assert (teacher.network.images - start) == 3 * images + 2 * len(subset)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from n2n.distill.features import Features
-from n2n.distill.objectives import make_objective, nst, selectivity_mmd
+from n2n.distill.objectives.base import Batch, Seen
+from n2n.distill.objectives.nst import nst, selectivity_mmd
 
 
 def maps(seed: int, *shape: int) -> Tensor:
@@ -41,11 +41,11 @@ def test_worked_by_hand():
     # k(t, t) = 1, 0, 0, 1 and k(s, t) = 0.36, 0.64, so MMD^2 = 1 + 1/2 - 2 * 1/2.
     student, teacher = torch.tensor([[[[3.0, 4.0]]]]), torch.tensor([[[[2.0, 0.0]], [[0.0, 7.0]]]])
     assert selectivity_mmd(student, teacher).item() == pytest.approx(0.5, rel=1e-6)
-    loss = nst(torch.zeros(1, 2), None, torch.tensor([0]), Features(student, teacher))
+    ours, theirs = Seen(torch.zeros(1, 2), (student,)), Seen(torch.zeros(1, 2), (teacher,))
+    batch = Batch(torch.tensor([0]), None, None, 0.0, 0.0, torch.Generator(), classes=2, examples=1)
+    loss = nst(ours, theirs, batch)
     assert loss.item() == pytest.approx(math.log(2) + 50 / 2 * 0.5, rel=1e-6)
-    gentle = make_objective("nst", {"beta": 2.0})(
-        torch.zeros(1, 2), None, torch.tensor([0]), Features(student, teacher)
-    )
+    gentle = nst(ours, theirs, batch, beta=2.0)
     assert gentle.item() == pytest.approx(math.log(2) + 0.5, rel=1e-6)
 
 
@@ -107,7 +107,7 @@ def test_dead_channels_have_a_gradient_that_is_a_number():
     assert student.grad[:, 0].any()
 
 
-@pytest.mark.parametrize("theirs", [(3, 5, 4), (2, 5, 4, 4)])
+@pytest.mark.parametrize("theirs", [(3, 5, 7), (2, 5, 4, 4)])
 def test_maps_that_cannot_be_compared_are_refused(theirs):
     with pytest.raises(ValueError, match=r"nst: expected maps .* found \[3, 5, 4, 4\] from the student.*'kd'"):
         selectivity_mmd(maps(0, 3, 5, 4, 4), maps(1, *theirs))

@@ -33,8 +33,9 @@ from n2n.distill.recipe import (
         ({"weight_decay": -1.0}, "weight_decay"),
         ({"clip_norm": 0.0}, "clip_norm"),
         ({"views": -1}, "views"),
-        ({"objective": "hint"}, "unknown objective 'hint'"),
-        ({"objective_options": (("tau", 1.0),)}, "no option 'tau'"),
+        ({"objective": "hinton"}, "unknown objective 'hinton'"),
+        ({"objective": "kd,tau=1"}, "no option 'tau'"),
+        ({"ema": 1.0}, "ema must be between 0 and 1"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(change, message):

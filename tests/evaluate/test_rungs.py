@@ -25,6 +25,20 @@ def test_the_objective_of_the_search_holds_where_a_rung_has_none():
     assert [one.recipe.objective for one in found] == ["logit_mse", "kd"]
 
 
+def test_a_rung_takes_a_sum_of_objectives():
+    assert parse_rung("inherited:100:kd:0.9,T=2 + similarity:2000").recipe == quick_recipe(
+        objective="kd:0.9,T=2 + similarity:2000"
+    )
+    assert parse_rung("inherited:2e:vid").recipe.objective == "vid"
+
+
+def test_few_steps_do_not_train_the_modules_of_an_objective():
+    quick, long = parse_ladder(("inherited:60", "inherited:2e"), objective="vid + kd")
+    assert [quick.recipe.objective, long.recipe.objective] == ["kd", "vid + kd"]
+    with pytest.raises(RungError, match="a few steps do not train the modules that vid has"):
+        parse_rung("inherited:60:vid + kd")
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
