@@ -18,7 +18,7 @@ from torch import nn
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-OBSERVATION_VERSION = 1
+OBSERVATION_VERSION = 2
 """Raised whenever FEATURES or the meaning of a column changes; a policy of another version is refused."""
 
 KINDS = ("conv", "depthwise_conv", "linear", "batch_norm", "other_norm", "activation", "pool", "dropout", "other")
@@ -37,6 +37,7 @@ FEATURES: tuple[str, ...] = (
     "skip_start",  # 1 where a skip connection leaves the layer's input
     "skip_end",  # 1 where the layer's output is added to a skip connection
     "position",  # index of the layer over the number of layers
+    "group",  # (1 + index of the first decision about the layer) over the number of decisions; 0 where there is none
     "decided",  # 1 once a decision about the layer was made
     "decision",  # the last action about the layer over (num_actions - 1); 1 (keep) while undecided
     "cursor",  # 1 for the layers that the current decision speaks of
