@@ -41,9 +41,13 @@ FEATURES: tuple[str, ...] = (
     "decided",  # 1 once a decision about the layer was made
     "decision",  # the last action about the layer over (num_actions - 1); 1 (keep) while undecided
     "cursor",  # 1 for the layers that the current decision speaks of
+    "goal_parameters",  # in all rows: the share of the teacher's parameters to keep to; 0 where nothing is asked
+    "goal_macs",  # the same of its MACs; spaces leave both at 0, `envs.GoalVectorEnv` writes them
 )
 CURSOR = FEATURES.index("cursor")
 """The column that marks the rows of the current decision."""
+GOALS = (FEATURES.index("goal_parameters"), FEATURES.index("goal_macs"))
+"""The columns that tell a policy what is asked of the student."""
 
 
 class SpaceError(ValueError):

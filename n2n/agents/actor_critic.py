@@ -6,6 +6,7 @@ PPO's clipped objective has the gradient of the plain advantage actor-critic (Mn
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ from n2n.agents.policies import Memory, one_hot_previous
 from n2n.agents.reinforce import masked_log_probabilities
 from n2n.agents.threads import one_thread
 from n2n.agents.tried import Tried
+from search_spaces.base import GOALS
 
 BASELINES = ("value", "average", "leave_one_out")
 
@@ -103,7 +105,8 @@ class ActorCriticAgent:
     def _forget(self) -> None:
         """All that belongs to one network to be compressed, not to the policy."""
         self._optimizer = torch.optim.Adam(self.network.parameters(), lr=self.options.learning_rate)
-        self._elite, self._tried = Elite(self.options.elite), Tried()
+        self._elite = Elite(self.options.elite)
+        self._tried: dict[tuple[float, ...], Tried] = defaultdict(Tried)  # by goal: what is asked makes another task
         self._rewards: list[float] = []  # of the last rollouts, the latest last
         self._average: float | None = None
         self.reset(0)
@@ -114,12 +117,15 @@ class ActorCriticAgent:
         self._previous = torch.zeros(batch_size, self._actions)
         self._taken: list[Tensor] = []  # actions [B] of each decision
         self._open: list[Tensor] = []  # masks [B, A] that they were drawn under
+        self._goals: list[tuple[float, ...]] = []  # of each draft
 
     @torch.no_grad()
     @one_thread()
     def act(self, observation: Tensor, legal: Tensor) -> Tensor:
         """Samples a legal action for each draft, [B]; without `repeats` one that leads to something new, if any."""
         logits, self._memory = self.network.step(observation, self._previous, self._memory)
+        if not self._taken:
+            self._goals = [tuple(goal) for goal in observation[:, 0, list(GOALS)].tolist()]
         masks = legal.clone() if self.options.repeats else self._new(legal)
         if self.options.repeats or len(self._taken) + 1 < self._decisions:
             actions = self._draw(logits, masks)
@@ -132,18 +138,22 @@ class ActorCriticAgent:
 
     def _new(self, legal: Tensor) -> Tensor:
         """The masks [B, A] less what was played."""
-        begun = torch.stack(self._taken, dim=1).tolist() if self._taken else [[] for _ in legal]
-        return torch.stack([self._tried.left(one, mask) for one, mask in zip(begun, legal, strict=True)])
+        parts = zip(self._goals, self._begun(), legal, strict=True)
+        return torch.stack([self._tried[goal].left(begun, mask) for goal, begun, mask in parts])
+
+    def _begun(self) -> list[list[int]]:
+        """The actions of each draft so far."""
+        return torch.stack(self._taken, dim=1).tolist() if self._taken else [[] for _ in self._goals]
 
     def _last(self, logits: Tensor, legal: Tensor, masks: Tensor) -> Tensor:
         """The last actions [B], one draft after the other, so that no two of a batch become the same; edits `masks`."""
-        begun = torch.stack(self._taken, dim=1).tolist() if self._taken else [[] for _ in legal]
-        earlier = [*self._open]
         chosen = []
-        for index, one in enumerate(begun):
-            masks[index] = self._tried.left(one, legal[index])
+        for index, (goal, begun) in enumerate(zip(self._goals, self._begun(), strict=True)):
+            tried = self._tried[goal]
+            masks[index] = tried.left(begun, legal[index])
             action = self._draw(logits[index : index + 1], masks[index : index + 1])
-            self._tried.add([*one, int(action)], torch.stack([*(mask[index] for mask in earlier), legal[index]]))
+            # What was masked out earlier on the way is closed already, so these masks tell as much as the legal ones.
+            tried.add([*begun, int(action)], torch.stack([*(mask[index] for mask in self._open), legal[index]]))
             chosen.append(action)
         return torch.cat(chosen)
 
