@@ -104,7 +104,7 @@ class ActorCriticAgent:
 
     def _forget(self) -> None:
         """All that belongs to one network to be compressed, not to the policy."""
-        self._optimizer = torch.optim.Adam(self.network.parameters(), lr=self.options.learning_rate)
+        self._optimizer = torch.optim.Adam(self.network.parameters(), lr=self.options.learning_rate, fused=True)
         self._elite = Elite(self.options.elite)
         self._tried: dict[tuple[float, ...], Tried] = defaultdict(Tried)  # by goal: what is asked makes another task
         self._rewards: list[float] = []  # of the last rollouts, the latest last
@@ -174,16 +174,18 @@ class ActorCriticAgent:
         options = self.options
         trajectory = self._drawn_under(trajectory)
         expected = self._expect(trajectory.rewards)
-        self._elite.add(trajectory)
+        if options.imitation_weight:  # the observations of a deep network are not kept for nothing
+            self._elite.add(trajectory)
         history = torch.tensor(self._rewards)
         scaled = SCALES[options.scale](trajectory.rewards, history)  # [B]
         level = SCALES[options.scale](torch.tensor([expected]), history)  # [1]
-        before: Tensor | None = None
         first: dict[str, float] = {}
+        before = gain = torch.empty(0)
         for _ in range(options.epochs):
             logs, taken, values = self._read(trajectory)
-            before = taken.detach() if before is None else before
-            gain = self._advantages(values.detach(), scaled, level)  # [T, B]
+            if not first:  # the policy that acted, and its advantages, stay the reference of all epochs
+                before = taken.detach()
+                gain = self._advantages(values.detach(), scaled, level)  # [T, B]
             entropy = -(logs.exp() * logs).sum(-1).mean()
             surrogate = clipped_surrogate((taken - before).exp(), gain, options.clip_range).mean()
             loss = -surrogate - options.entropy_weight * entropy

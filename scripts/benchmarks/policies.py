@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from curves import at, interval
 
 from envs import NearestLegal, StudentEnv, StudentVectorEnv
 from n2n.agents import AGENTS, rollout
@@ -57,10 +58,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "entropy 0.2": {"entropy_weight": 0.2},
     "encoder layers": {"encoder": "layers"},
     "encoder attention": {"encoder": "attention"},
-    "imitation 0": {"imitation_weight": 0.0},
-    "imitation 0.3": {"imitation_weight": 0.3},
-    "repeats": {"repeats": True},
-    "epochs 1": {"epochs": 1},
+    "self-imitation 0.3": {"imitation_weight": 0.3},
+    "repeats allowed": {"repeats": True},
 }
 
 
@@ -101,11 +100,16 @@ class Remembered:
         self._space = space
         self.num_decisions, self.num_actions = space.num_decisions, space.num_actions
         self.legal: Callable[[Draft], Mask] = cache(space.legal)
-        self.observe: Callable[[Draft], Floats] = cache(space.observe)
+        self.observe: Callable[[Draft], Floats] = cache(self._observe)
+        self._end = space.observe(space.initial())
 
     def apply(self, draft: Draft, action: int) -> Draft:
         """The draft with one more action, which the environment has checked already."""
         return Draft((*draft.actions, action))
+
+    def _observe(self, draft: Draft) -> Floats:
+        """What the space shows; of a finished draft nobody decides any more, so that anything does."""
+        return self._end if draft.cursor == self.num_decisions else self._space.observe(draft)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._space, name)
@@ -181,21 +185,6 @@ def row(job: tuple[str, str, str, dict[str, Any], int, int, int]) -> dict[str, A
     }
 
 
-def at(bests: str, budget: int) -> float:
-    """The best accuracy, in percent, within so many students."""
-    pairs = (one.split(":") for one in bests.split())
-    return max(float(accuracy) for count, accuracy in pairs if int(count) <= budget)
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half the width of its 95% t-interval."""
-    from scipy.stats import t
-
-    sample = np.asarray(values)
-    half = t.ppf(0.975, len(sample) - 1) * sample.std(ddof=1) / len(sample) ** 0.5 if len(sample) > 1 else float("nan")
-    return float(sample.mean()), float(half)
-
-
 def summary(rows: Sequence[dict[str, Any]], budgets: Sequence[int]) -> Iterator[str]:
     """A line for each agent: best accuracy at each budget."""
     for agent in dict.fromkeys(one["agent"] for one in rows):
@@ -247,11 +236,14 @@ def main() -> None:
     parser.add_argument("--agents", nargs="+", help="of learning, or the variants of ablations")
     parser.add_argument("--seeds", type=seeds_of, default=seeds_of("0:100"), help="FIRST:END, default 0:100")
     parser.add_argument("--rollouts", type=int, default=5, help="students per batch")
+    parser.add_argument(
+        "--most", type=int, help="the largest budget, where less than the largest of the space is wanted"
+    )
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of CSV and plot")
     parser.add_argument("--append", action="store_true", help="adds to the CSV in place of writing it anew")
     asked = parser.parse_args()
-    budgets = BUDGETS[asked.space]
+    budgets = [one for one in BUDGETS[asked.space] if one <= (asked.most or one)]
     path = asked.out / f"policies-{'ablations' if asked.part == 'ablations' else 'learning'}-{asked.space}.csv"
     if asked.part != "plot":
         if asked.part == "learning":
@@ -261,7 +253,7 @@ def main() -> None:
         names = asked.agents or [name for name in known if name not in CONTRIB]
         jobs = [
             (asked.space, name, *known[name], seed, max(budgets), asked.rollouts)
-            for name, seed in product(names, asked.seeds)
+            for seed, name in product(asked.seeds, names)  # seed by seed, so that what is cut off compares as well
         ]
         write(jobs, path, asked.processes, append=asked.append)
     with path.open(newline="") as file:

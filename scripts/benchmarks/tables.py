@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 
+import curves
+
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 AGENTS = ("reinforce", "evolution", "random", "uniform")
@@ -174,6 +176,21 @@ def speed(name: str) -> str:
     return markdown(header, lines)
 
 
+NAS_BENCH_201 = (50, 100, 200, 500)
+
+
+def learning(name: str, budgets: tuple[int, ...]) -> str:
+    """The best student of each agent within each budget."""
+    header = ("agent", "seeds", *(f"{budget} students" for budget in budgets), "played for each", "processor time")
+    return markdown(header, curves.lines(rows_of(name), budgets))
+
+
+def learned(name: str, budgets: tuple[int, ...]) -> str:
+    """PPO against its rivals, in words."""
+    rivals = ("random", "reinforce", "evolution")
+    return " ".join(filter(None, (curves.verdict(rows_of(name), "ppo", rival, budgets) for rival in rivals)))
+
+
 def millions(value: str) -> str:
     """12345 → 0.0123 M."""
     return f"{float(value) / 1e6:.3g} M"
@@ -192,6 +209,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "table: reading": lambda: speed("reading"),
     "table: fashion-mnist-8x": lambda: one_job("fashion-mnist-8x"),
     "reading: coverage": lambda: covered("coverage"),
+    "table: learning": lambda: learning("policies-learning-nas_bench_201", NAS_BENCH_201),
+    "reading: learning": lambda: learned("policies-learning-nas_bench_201", NAS_BENCH_201),
     "table: coverage": lambda: coverage("coverage"),
 }
 

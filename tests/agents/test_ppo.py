@@ -172,8 +172,9 @@ def test_the_elite_are_the_best_and_different() -> None:
 
 
 def test_another_teacher_starts_with_the_weights_alone() -> None:
-    agent = ppo(FEATURE_COUNT, 3, 5, seed=0)
+    agent = ppo(FEATURE_COUNT, 3, 5, seed=0, imitation_weight=0.3)
     agent.learn(rollout(open_env(4), agent).trajectory)
+    assert len(agent._elite) == 4
     other = ppo(FEATURE_COUNT, 3, 40, seed=1)
     other.load(agent.state())
     other.reset(2)
