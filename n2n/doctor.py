@@ -27,6 +27,8 @@ from n2n.networks.latency import processor
 from n2n.search.environment import package_version
 
 LEAST_PYTHON: Final = "3.11"
+BUSY: Final = 1.5
+"""Programs at work for each core from which on a machine counts as busy."""
 LEAST_DISK: Final = 200_000_000
 """Bytes: a run with a few finished students of a ResNet takes less."""
 LEAST_MEMORY: Final = 1_000_000_000
@@ -92,6 +94,7 @@ class Found:
         packages: versions of `PACKAGES` and of n2n by name, None where one is not installed.
         usable: cores that this process may run on, of `cores`.
         threads: of torch at present.
+        load: how many programs ran in the last minute, on average; None where the system does not say.
         cuda: names of the GPUs that torch sees; `driver` is whether NVIDIA's is there, whatever torch sees.
         probed: what a moment's training found to be fastest.
         out: where runs are to be written; `occupied` where there is a file, `writable` where a run can be made.
@@ -105,6 +108,7 @@ class Found:
     cores: int
     usable: int
     threads: int
+    load: float | None
     cuda: Sequence[str]
     driver: bool
     mps: bool
@@ -149,6 +153,7 @@ def checks(found: Found) -> tuple[Check, ...]:
         *(_package(one, found.packages.get(one.name)) for one in PACKAGES),
         Check("processor", found.processor or "unknown"),
         _threads(found),
+        _busy(found),
         _gpu(found),
         _probe(found.probed),
         _ray(found.ray),
@@ -179,6 +184,18 @@ def _threads(found: Found) -> Check:
         return Check("cores", value)
     problem = f"torch uses more threads than there are cores for it ({found.threads} > {found.usable})"
     return Check("cores", value, problem, f"say --threads {found.usable}, or set OMP_NUM_THREADS={found.usable}")
+
+
+def _busy(found: Found) -> Check:
+    if found.load is None:
+        return Check("load", "unknown")
+    value = f"{found.load:.1f} programs at work"
+    if found.load <= BUSY * found.usable:
+        return Check("load", value)
+    problem = f"other programs take the cores ({found.load:.0f} at work on {found.usable})"
+    return Check(
+        "load", value, problem, "wait until they are done, or say --threads 1; the timings below are theirs, too"
+    )
 
 
 def _gpu(found: Found) -> Check:
@@ -287,6 +304,7 @@ def look(out: Path, *, start_ray: bool = False, address: str | None = None, seco
         cores=cores,
         usable=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores,
         threads=torch.get_num_threads(),
+        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         cuda=[torch.cuda.get_device_name(at) for at in range(torch.cuda.device_count())],
         driver=shutil.which("nvidia-smi") is not None,
         mps=torch.backends.mps.is_available(),

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from n2n.agents import AGENTS, BIASED
+from n2n.agents import AGENTS, BIASED, EVOLUTION
 from n2n.agents.base import Agent
 from n2n.data import Data
 from n2n.distill.fit import check_objective
@@ -34,19 +34,20 @@ from n2n.evaluate.memory import Memory, remembered
 from n2n.networks import Timings
 from n2n.policies import Policy, PolicyError, PolicyMeta, save_policy
 from n2n.report import write_report
-from n2n.reward import Budget, Reward, make_reward
+from n2n.reward import Budget, Reward, ScoreReward, make_reward, make_score_reward
 from n2n.search.artefacts import TeacherName
 from n2n.search.budgets import TEACHER, budget_of, check_budget, idle_notes, least_costs, teacher_costs
-from n2n.search.checks import check_network, check_students, check_teacher_name, warn_of_chance
+from n2n.search.checks import check_network, check_scores, check_students, check_teacher_name, warn_of_chance
 from n2n.search.conclude import Finish, Persistence, StudentResult, conclude, write_front
 from n2n.search.environment import environment
 from n2n.search.files import write_json
 from n2n.search.finish import Figures, choose
-from n2n.search.judges import finish_seconds, judging
+from n2n.search.judges import finish_seconds, judging, remembering
 from n2n.search.options import SearchOptions
 from n2n.search.progress import Display
+from n2n.search.reference import reference_scores
 from n2n.search.resume import CONFIG, ENVIRONMENT, JOURNAL, Earlier
-from n2n.search.spaces import TeacherSpaces, gradients, reach
+from n2n.search.spaces import TeacherSpaces, gradients, opened, reach
 from n2n.search.stage import StageResult, nothing_stored
 from n2n.search.store import first_judgements
 from n2n.search.summary import config_json, remarks, result_json
@@ -66,7 +67,8 @@ class SearchResult:
 
     `front` is the Pareto front of quick accuracies over parameters, cheapest first; `students` are finished, best
     reward first; `stopped` names the limit that ended the loop, or "interrupted"; `overhead` is the share of the loop's
-    wall time that was not evaluation; `reused` counts the judgements that the file of `cache` answered.
+    wall time that was not evaluation; `reused` counts the judgements that the file of `cache` answered, `filtered` the
+    students that a prefilter scored and held back, which are none of the `evaluations`.
     """
 
     out: Path
@@ -80,6 +82,7 @@ class SearchResult:
     overhead: float
     notes: tuple[str, ...] = ()
     reused: int = 0
+    filtered: int = 0
 
     @property
     def meets_budget(self) -> bool:
@@ -98,6 +101,8 @@ class Job:
     memories: tuple[Memory, ...] = ()
     earlier: Earlier | None = None
     climbs: Climbs = field(default_factory=Climbs)
+    filtered: Climbs = field(default_factory=Climbs)
+    reference: list[float] = field(default_factory=list)
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -138,6 +143,7 @@ class Job:
         spaces = TeacherSpaces(network, example, options, gradients(teacher, data.training, options))
         within = reach(spaces, options.stages, budget)
         students, whole = check_students(within, teacher, options), teacher_costs(teacher, budget, timings)
+        check_scores(options.scores, students, teacher, example)
         if earlier is None:  # it passed then; what is timed differs from time to time
             check_budget(budget, least_costs(within, students, budget, timings), whole)
         finish = Finish(teacher, data, example, options, timings, teacher_name, deadline, probed)
@@ -215,6 +221,7 @@ class Job:
             open_judge = partial(plain, make_evaluate, journal=journal, seed=options.seed)
         if self.finish.probed is not None:
             shown.note(f"probe: {self.finish.probed}")
+        self._refer(shown, journal)
         for note in self.notes:
             shown.note(note)
         return two_stage(
@@ -235,6 +242,8 @@ class Job:
         """The agent of a stage, with the weights of the policy that it starts from, where there is one."""
         options = self.finish.options
         own: dict[str, Any] = {"policy": stage} if options.agent == "reinforce" else {}
+        if options.agent == "evolution":
+            own = {name: value for name in EVOLUTION if (value := getattr(options, name)) is not None}
         if options.agent in BIASED:
             own["keep_bias"] = KEEP_BIAS if stage == "removal" else 0.0
         agent = AGENTS[options.agent](
@@ -246,10 +255,26 @@ class Job:
 
     def judging(self, space: SearchSpace, journal: Memory) -> AbstractContextManager[Evaluate | Flight]:
         """Quick distillation of a space's students, here or in workers that end with the stage."""
-        return judging(space, self.finish, self._reward(Budget()), (*self.memories, journal), self.climbs)
+        memories = (*self.memories, journal)
+        return judging(space, self.finish, self._reward(Budget()), memories, self.climbs, self.filtered)
 
-    def _reward(self, budget: Budget) -> Reward:
+    def _refer(self, shown: Display, journal: Memory) -> None:
+        """Scores random students where scores are the judgement: from them rewards tell what is high and what low."""
+        score, memories = self.finish.options.evaluate, (*self.memories, journal)
+        if score is None:
+            return
+        found = reference_scores(
+            opened(self.spaces, self.finish.options.stages, self.budget),
+            partial(remembering, finish=self.finish, memories=memories),
+            seed=self.finish.options.seed,
+        )
+        self.reference.extend(found)
+        shown.note(f"{len(found)} random students have {score} scores from {found[0]:.4g} to {found[-1]:.4g}")
+
+    def _reward(self, budget: Budget) -> Reward | ScoreReward:
         teacher = self.finish.teacher
+        if self.finish.options.evaluate is not None:
+            return make_score_reward(self.reference, teacher_parameters=teacher.parameters, budget=budget)
         return make_reward(teacher_accuracy=teacher.accuracy, teacher_parameters=teacher.parameters, budget=budget)
 
     def _conclude(self, found: Found, out: Path, shown: Display) -> SearchResult:
@@ -288,6 +313,7 @@ class Job:
             stopped=stopped,
             evaluations=found.evaluations,
             hits=found.hits,
+            filtered=found.filtered,
             seconds=found.seconds,
             overhead=found.overhead,
             notes=tuple(done.notes),

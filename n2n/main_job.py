@@ -60,6 +60,11 @@ def search(
     ladder: Sequence[str] = (),
     promote: float = 0.4,
     expects: Mapping[str, Sequence[float]] | None = None,
+    evaluate: str | None = None,
+    prefilter: str | None = None,
+    prefilter_ratio: int | None = None,
+    population: int | None = None,
+    tournament: int | None = None,
     cache: str | Path | None = None,
     policy: str | Path | None = None,
     teacher_name: str | Mapping[str, Any] | None = None,
@@ -105,6 +110,14 @@ def search(
         expects: by rung (intercept, slope, residual), the accuracy to expect after a long distillation from what the
             rung says of a student, as `n2n.calibrate` finds it and writes it into `ladder.toml`; rewards are then of
             that accuracy.
+        evaluate: a name of `n2n.scores.SCORES`: students are judged by that training-free score of their untrained
+            networks instead of a distillation, and rewarded by `n2n.reward.make_score_reward`, C (2 - C) times where
+            the score lies among those of 16 random students. The finalists are distilled as always.
+        prefilter: a name of `SCORES`: in each batch `prefilter_ratio` times `rollouts` students are scored, and as many
+            as `rollouts` of them distilled: those of which most is expected, and, for the agents that follow a gradient
+            (`n2n.agents.GRADIENT`), one in five by chance, so that what they learn is right on average
+            (`n2n.search.filtered`). `evaluations` counts those that are distilled.
+        prefilter_ratio: 8 by default. population, tournament: of the agent "evolution".
         cache: a file of judgements that runs on the same teacher and data share; a student that is in it is not judged
             again, and the search goes the same way as without it.
         policy: a policy folder, or a run's, to start the agent from.
@@ -163,6 +176,11 @@ def search(
         ladder=tuple(ladder),
         promote=promote,
         expects=lines_of(expects or {}),
+        evaluate=evaluate,
+        prefilter=prefilter,
+        prefilter_ratio=prefilter_ratio,
+        population=population,
+        tournament=tournament,
         cache=None if cache is None else str(cache),
         ignored_layers=tuple(ignored_layers),
         device=device,
@@ -175,7 +193,14 @@ def search(
     )
     if agent not in AGENTS:
         raise SearchError(f"agent={agent!r} does not exist; choose one of {', '.join(AGENTS)}")
-    unused = {"cache": cache, "ladder": tuple(ladder), "workers": workers, "asynchronous": asynchronous}
+    unused = {
+        "cache": cache,
+        "ladder": tuple(ladder),
+        "evaluate": evaluate,
+        "prefilter": prefilter,
+        "workers": workers,
+        "asynchronous": asynchronous,
+    }
     if make_evaluate is not None and any(unused.values()):
         names = ", ".join(name for name, value in unused.items() if value)
         raise SearchError(f"make_evaluate is the judge: {names} would have no effect beside it; leave out one of both")
@@ -192,8 +217,8 @@ def search(
         )
         with (
             hold(Path(out)) if resume else claimed(Path(out), force=force),
-            Logged(display(progress), Path(out) / "run.log") as shown,
             ray_running(0 if make_evaluate else workers, address=address),
+            Logged(display(progress), Path(out) / "run.log") as shown,
         ):
             if policy is not None:
                 shown.note(f"starts from the policy in {policy}")

@@ -6,6 +6,8 @@ Ashok, Rhinehart, Beainy, Kitani: "N2N Learning", ICLR 2018.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -212,3 +214,95 @@ def make_reward(
         raise ValueError(f"reward: horizon and power must be 1 or more; got {horizon} and {power}")
     n2n_reward(1.0, 1.0, teacher_accuracy=teacher_accuracy, teacher_parameters=teacher_parameters)
     return Reward(teacher_accuracy, teacher_parameters, budget if budget is not None else Budget(), horizon, power)
+
+
+BEYOND: Final = 0.25
+"""The share of (0, 1) that is kept for scores above all of the reference, and as much for those below."""
+
+
+def score_share(score: float, reference: Sequence[float]) -> float:
+    """Where a training-free score lies among those of reference students: in (0, 1), the higher the score the higher.
+
+    With the different reference scores `r_1 < ... < r_m` and `w = r_m - r_1`
+
+        q(r_i) = 1/4 + 1/2 (i - 1) / (m - 1), and linear in between;
+        q(s) = 1 - 1/4 / (1 + (s - r_m) / w) above them, q(s) = 1/4 / (1 + (r_1 - s) / w) below.
+
+    Ours: ranks, so that it does not matter whether a score lies in [-4, 0] or grows to 1e20, but ranks among students
+    that do not change, so that a share means the same from the first student of a run to the last; and a quarter at
+    each end, so that a search is rewarded for going beyond what it is compared with. A single r has 1/2, and w = |r|
+    (1 where r is 0).
+
+    Raises:
+        ValueError: no reference.
+    """
+    known = sorted(set(reference))
+    if not known:
+        raise ValueError("score_share: expected the scores of some reference students, found none")
+    low, high = known[0], known[-1]
+    end = BEYOND if len(known) > 1 else 0.5
+    width = high - low or abs(high) or 1.0
+    if score >= high:
+        return 1 - end / (1 + (score - high) / width)
+    if score <= low:
+        return end / (1 + (low - score) / width)
+    above = bisect_right(known, score)  # known[above - 1] <= score < known[above]
+    left, right = known[above - 1], known[above]
+    rank = above - 1 + (score - left) / (right - left)  # in [0, m - 1)
+    return end + (1 - 2 * end) * rank / (len(known) - 1)
+
+
+@final
+@dataclass(frozen=True)
+class ScoreReward:
+    """The reward of a scored student, in {-1} and (-1, 1); see `make_score_reward`."""
+
+    reference: tuple[float, ...]
+    teacher_parameters: int | None
+    budget: Budget
+    horizon: int = 15
+    power: int = 4
+
+    def __call__(self, evaluation: Evaluation, iteration: int = 0) -> float:
+        """-1 where the student is not OK, has no score or is not smaller than the teacher, else the reward."""
+        if evaluation.status is not Status.OK or evaluation.score is None:
+            return DEGENERATE
+        reward = score_share(evaluation.score, self.reference)
+        if self.teacher_parameters is not None:
+            reward = n2n_reward(
+                reward, evaluation.parameters, teacher_accuracy=1.0, teacher_parameters=self.teacher_parameters
+            )
+        violated = bool(self.budget.violations(evaluation))
+        if violated and self.teacher_parameters is None:
+            return DEGENERATE
+        return constrained(reward, violated, iteration, self.horizon, self.power)
+
+
+def make_score_reward(
+    reference: Sequence[float],
+    *,
+    teacher_parameters: int | None,
+    budget: Budget | None = None,
+    horizon: int = 15,
+    power: int = 4,
+) -> ScoreReward:
+    """`R = C (2 - C) q`, the paper's reward with `q = score_share(score)` for the share of the accuracy that is kept.
+
+    Without a teacher `R = q`: there is nothing to be smaller than, and the budget alone holds students back; one that
+    breaks it has -1, from the first iteration on.
+
+    Args:
+        reference: scores of reference students, e.g. random ones of the same spaces.
+        teacher_parameters: None where there is no teacher to compress.
+        budget: what a student may cost; with a teacher the penalty is that of `constrained`.
+
+    Raises:
+        ValueError: no reference, a teacher without parameters, or a horizon or power below 1.
+    """
+    if horizon < 1 or power < 1:
+        raise ValueError(f"reward: horizon and power must be 1 or more; got {horizon} and {power}")
+    if teacher_parameters is not None:
+        compression(1.0, teacher_parameters)
+    score_share(0.0, reference)
+    known = tuple(sorted(set(reference)))
+    return ScoreReward(known, teacher_parameters, budget if budget is not None else Budget(), horizon, power)

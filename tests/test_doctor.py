@@ -25,6 +25,7 @@ WELL = Found(
     cores=4,
     usable=4,
     threads=2,
+    load=1.0,
     cuda=("Big GPU",),
     driver=True,
     mps=False,
@@ -76,6 +77,7 @@ def test_a_machine_that_has_everything_has_no_problem() -> None:
         (replace(WELL, ray=Ray("", "ImportError: x")), "ray at work", "ImportError: x", "--workers 0", False),
         (replace(WELL, ray=Ray("start", "no answer")), "ray at work", "no answer", "/tmp/ray", True),
         (replace(WELL, ray=Ray("h:1", "refused")), "ray at work", "refused", "ray start --head", True),
+        (replace(WELL, load=7.0), "load", "7 at work on 4", "--threads 1", False),
         (replace(WELL, occupied=True), "disk", "a file of this name", "another place", True),
         (replace(WELL, writable=False), "disk", "nothing can be written", "permissions", True),
         (replace(WELL, disk=199_999_999), "disk", "less than 0.2 GB is free", "free some space", True),
@@ -91,7 +93,7 @@ def test_each_problem_is_told_with_what_to_do(found: Found, what: str, problem: 
 
 
 def test_what_is_not_known_is_no_problem() -> None:
-    assert problems(replace(WELL, disk=None, memory=None, processor="", cuda=(), driver=False)) == []
+    assert problems(replace(WELL, disk=None, memory=None, load=None, processor="", cuda=(), driver=False)) == []
 
 
 def test_the_packages_are_those_that_the_project_declares() -> None:

@@ -89,6 +89,7 @@ Threads = Annotated[int | str, BeforeValidator(_threads)]
 Workers = Annotated[int | str, BeforeValidator(_workers)]
 """How many workers, or "auto"."""
 Objective = Annotated[str, AfterValidator(lambda name: known(name, OBJECTIVES, "objective"))]
+ScoreName = Annotated[str, AfterValidator(lambda name: known(name, SCORES, "score"))]
 
 
 class Settings(BaseModel):
@@ -164,6 +165,11 @@ class SearchSettings(NetworkSettings, SpaceSettings):
     ladder: tuple[str, ...] = ()
     promote: Annotated[float, Field(gt=0, le=1)] = 0.4
     expects: dict[str, tuple[float, float, float]] = Field(default_factory=dict)
+    evaluate: ScoreName | None = None
+    prefilter: ScoreName | None = None
+    prefilter_ratio: Annotated[int, Field(gt=1)] | None = None
+    population: Annotated[int, Field(gt=1)] | None = None
+    tournament: Annotated[int, Field(gt=0)] | None = None
     cache: Path | None = None
     policy: Path | None = None
     precision: Precision = "auto"
@@ -201,9 +207,7 @@ class ScoreSettings(DataSettings):
     network_args: dict[str, Any] = Field(default_factory=dict)
     architectures: Path | None = None
     sample: Annotated[int, Field(gt=0)] | None = None
-    scores: Annotated[
-        tuple[Annotated[str, AfterValidator(lambda name: known(name, SCORES, "score"))], ...], BeforeValidator(_names)
-    ] = ()
+    scores: Annotated[tuple[ScoreName, ...], BeforeValidator(_names)] = ()
     seeds: Annotated[int, Field(gt=0)] = 1
     batch: Annotated[int, Field(gt=0)] = 64
     against: str | None = None

@@ -58,6 +58,12 @@ def command(
     agent: Annotated[
         str | None, typer.Option("--agent", help="reinforce, random, uniform, evolution or ppo. [default: reinforce]")
     ] = None,
+    population: Annotated[
+        int | None, typer.Option("--population", help="Students that evolution remembers. [default: 8]")
+    ] = None,
+    tournament: Annotated[
+        int | None, typer.Option("--tournament", help="Of them compete to be a parent. [default: 3]")
+    ] = None,
     removal: options.Removal = None,
     shrinkage: options.Shrinkage = None,
     granularity: options.Granularity = None,
@@ -87,6 +93,17 @@ def command(
     ] = None,
     promote: Annotated[
         float | None, typer.Option("--promote", help="The share of students that climbs each rung. [default: 0.4]")
+    ] = None,
+    evaluate: Annotated[
+        str | None,
+        typer.Option("--evaluate", help="Judge by this training-free score, and distil the chosen only, e.g. naswot."),
+    ] = None,
+    prefilter: Annotated[
+        str | None, typer.Option("--prefilter", help="Distil those only that are best by this training-free score.")
+    ] = None,
+    prefilter_ratio: Annotated[
+        int | None,
+        typer.Option("--prefilter-ratio", help="Students scored for each one that is distilled. [default: 8]"),
     ] = None,
     cache: Annotated[
         Path | None, typer.Option("--cache", help="File of judgements that runs on one teacher and data share.")

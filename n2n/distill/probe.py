@@ -33,6 +33,10 @@ GRAIN: Final = 32768
 """Elements from which on torch gives a thread work of its own."""
 
 
+def _ms(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _words(threads: int, precision: str, channels_last: bool) -> str:
     plural, layout = "" if threads == 1 else "s", "channels_last" if channels_last else "contiguous"
     return f"{threads} thread{plural}, {precision}, {layout}"
@@ -67,7 +71,7 @@ class Timing:
     failure: str = ""
 
     def __str__(self) -> str:
-        return f"{self.setting}: {f'does not run ({self.failure})' if self.failure else f'{self.ms:.3g} ms a step'}"
+        return f"{self.setting}: {f'does not run ({self.failure})' if self.failure else f'{_ms(self.ms)} ms a step'}"
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values; `ms` is null where the setting does not run."""

@@ -10,6 +10,9 @@ from enum import StrEnum
 
 from search_spaces.base import Architecture, Cost
 
+PREFILTER = "prefilter:"
+"""How the rung of a student begins that a prefilter has scored and held back; the score's name follows."""
+
 
 class Status(StrEnum):
     """How judging a student ended."""
@@ -92,6 +95,11 @@ class Evaluation:
                 f"student {self.fingerprint}: {self.status} needs a reason and no accuracy; found reason"
                 f" {self.reason!r} and accuracy {self.accuracy}"
             )
+
+    @property
+    def filtered(self) -> bool:
+        """Whether a prefilter held the student back: it was scored, and its accuracy is no more than expected."""
+        return self.rung.startswith(PREFILTER)
 
     @property
     def expected(self) -> float | None:

@@ -30,6 +30,15 @@ class Streaming(Protocol):
         ...
 
 
+@runtime_checkable
+class Refusing(Protocol):
+    """An evaluator that knows itself where a student that is not worth judging is to be caught."""
+
+    def refusing(self, refuse: Refuse) -> Evaluate:
+        """The evaluator that asks `refuse` before it has a student judged."""
+        ...
+
+
 @final
 class Cached:
     """See `cached`.
@@ -76,9 +85,9 @@ class Cached:
         return Cached(self._evaluate, one_by_one=self._one_by_one, refuse=refuse)
 
 
-def refusing(evaluate: Evaluate, refuse: Refuse) -> Cached:
+def refusing(evaluate: Evaluate, refuse: Refuse) -> Evaluate:
     """An evaluator that is not asked about students which `refuse` has a record of already."""
-    return evaluate.refusing(refuse) if isinstance(evaluate, Cached) else Cached(evaluate, refuse=refuse)
+    return evaluate.refusing(refuse) if isinstance(evaluate, Refusing) else Cached(evaluate, refuse=refuse)
 
 
 def cached(evaluate: Evaluate, *, one_by_one: bool = False) -> Cached:

@@ -139,6 +139,20 @@ def plan(options: PoolOptions, nodes: Sequence[Node], need: Need) -> Plan:
     return Plan(workers, threads)
 
 
+def check_processes(workers: int, memory: int | None) -> None:
+    """Refuses more workers than a machine with so many bytes of memory (None: not known) can have empty, unasked.
+
+    Raises:
+        PoolError: as said, with the arithmetic.
+    """
+    if memory is not None and workers * PROCESS_BYTES > memory:
+        raise PoolError(
+            f"{workers} workers do not fit: each takes {_gb(PROCESS_BYTES)} for Python, PyTorch and Ray alone,"
+            f" {_gb(workers * PROCESS_BYTES)} in all, and this machine has {_gb(memory)}. Do: use"
+            f" {memory // PROCESS_BYTES} workers or fewer, as many as there are cores say"
+        )
+
+
 def _refusal(workers: int, threads: int, nodes: Sequence[Node], need: Need) -> str:
     """Why so many workers do not fit, with the arithmetic of whatever is short."""
     short = []

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from n2n.evaluate.pool_plan import Node, PoolError
+from n2n.evaluate.pool_plan import Node, PoolError, check_processes
 
 
 @contextmanager
@@ -24,7 +24,8 @@ def ray_running(workers: int | str, *, threads: int | None = None, address: str 
         address: of a running cluster to join, e.g. "auto" or "10.0.0.1:6379"; None starts one here.
 
     Raises:
-        PoolError: nobody answers at the address.
+        PoolError: so many processes do not fit into this machine's memory, Ray does not start here, or nobody answers
+            at the address.
     """
     if workers == 0:
         yield
@@ -37,10 +38,7 @@ def ray_running(workers: int | str, *, threads: int | None = None, address: str 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None:
-        # As many as asked for, even beyond the cores: that only slows them down.
-        cores = max(os.cpu_count() or 1, workers * (threads or 1) if isinstance(workers, int) else 1)
-        # "local": without it Ray would join whatever another program of this machine has started.
-        ray.init("local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        _start(workers, threads)
     else:
         try:
             _knock(address)
@@ -54,6 +52,40 @@ def ray_running(workers: int | str, *, threads: int | None = None, address: str 
         yield
     finally:
         ray.shutdown()
+
+
+def _start(workers: int | str, threads: int | None) -> None:
+    """A Ray of our own on this machine."""
+    import ray
+
+    if isinstance(workers, int):
+        check_processes(workers, _memory())
+    # As many as asked for, even beyond the cores: that only slows them down.
+    cores = max(os.cpu_count() or 1, workers * (threads or 1) if isinstance(workers, int) else 1)
+    try:
+        # "local": without it Ray would join whatever another program of this machine has started.
+        ray.init("local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # Ray raises nothing narrower where one of its processes is not up in time
+        ray.shutdown()
+        raise PoolError(
+            f"workers={workers}: Ray does not start on this machine ({error}){_load()}; try again when it is less busy,"
+            " look into the newest folder of /tmp/ray for what it says, or judge in this process: workers=0"
+        ) from error
+
+
+def _memory() -> int | None:
+    """Bytes of this machine's memory, where it says so."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        return None
+
+
+def _load() -> str:
+    """How busy the machine is, in words, where it says so."""
+    if not hasattr(os, "getloadavg"):
+        return ""
+    return f"; {os.getloadavg()[0]:.0f} programs run on its {os.cpu_count() or 1} cores just now"
 
 
 def _knock(address: str, seconds: float = 10.0) -> None:

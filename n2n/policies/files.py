@@ -111,6 +111,8 @@ def load_policies(path: str | Path) -> dict[str, Policy]:
         found = {stage: load_policy(parent / stage) for stage in STAGES if (parent / stage / META).is_file()}
         if found:
             return found
+    if not folder.exists():
+        raise PolicyError(f"there is no folder {folder}; name that of a policy, or of a run")
     raise PolicyError(
         f"{folder} holds no policy: expected {META}, or folders {' and '.join(STAGES)} with one; agents without "
         "weights (random, uniform, evolution) leave none"

@@ -6,35 +6,40 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from n2n.evaluate.base import Status
+from n2n.evaluate.base import Evaluation, Status
 from n2n.search.files import write_with
 from n2n.search.front import front
 from n2n.search.store import Record
 
+ACCURACY = "validation accuracy (%)"
+
 
 def plot_front(path: Path, records: Sequence[Record], result: Mapping[str, Any]) -> None:
     """Validation accuracy against parameters: the judged students, their front, the finished ones and the teacher."""
-    judged = [one.evaluation for one in records if one.evaluation.status is Status.OK]
+    fine = [one.evaluation for one in records if one.evaluation.status is Status.OK]
+    judged = [one for one in fine if not one.filtered]
+    scored = bool(judged) and all(one.expected is None for one in judged)
     best = front(judged)
     teacher = result["teacher"]["figures"]
 
     def draw(axes: Any) -> None:
         axes.scatter(
             [(one.parameters or 0) / 1e6 for one in judged],
-            [100 * (one.expected or 0) for one in judged],
+            [_height(one, scored) for one in judged],
             s=12,
             color="0.6",
-            label="judged (quick distillation)",
+            label="judged",
         )
         axes.step(
             [(one.parameters or 0) / 1e6 for one in best],
-            [100 * (one.expected or 0) for one in best],
+            [_height(one, scored) for one in best],
             where="post",
             color="C0",
             label="front",
         )
         finished = [student["figures"] for student in result["students"]]
-        axes.scatter(
+        measured = axes.twinx() if scored else axes  # accuracies have a scale of their own beside scores
+        measured.scatter(
             [one["parameters"] / 1e6 for one in finished],
             [100 * one["validation_accuracy"] for one in finished],
             marker="*",
@@ -42,7 +47,7 @@ def plot_front(path: Path, records: Sequence[Record], result: Mapping[str, Any])
             color="C3",
             label="finished students",
         )
-        axes.scatter(
+        measured.scatter(
             [teacher["parameters"] / 1e6],
             [100 * teacher["validation_accuracy"]],
             marker="s",
@@ -51,10 +56,18 @@ def plot_front(path: Path, records: Sequence[Record], result: Mapping[str, Any])
         )
         axes.set_xscale("log")
         axes.set_xlabel("parameters (M)")
-        axes.set_ylabel("validation accuracy (%)")
+        axes.set_ylabel("training-free score" if scored else ACCURACY)
+        if scored:
+            measured.set_ylabel(ACCURACY)
+            measured.legend(fontsize="small", loc="lower right")
         axes.legend(fontsize="small")
 
     figure_of(path, draw)
+
+
+def _height(one: Evaluation, scored: bool) -> float:
+    """How high a student is drawn: at its accuracy in %, or at its score where nobody has an accuracy."""
+    return (one.score or 0.0) if scored else 100 * (one.expected or 0.0)
 
 
 def plot_reward(path: Path, records: Sequence[Record]) -> None:
@@ -63,7 +76,7 @@ def plot_reward(path: Path, records: Sequence[Record]) -> None:
     def draw(axes: Any) -> None:
         start = 0
         for number, stage in enumerate(dict.fromkeys(one.stage for one in records)):
-            rewards = [one.reward for one in records if one.stage == stage]
+            rewards = [one.reward for one in records if one.stage == stage and not one.evaluation.filtered]
             at = range(start, start + len(rewards))
             best = [max(rewards[: index + 1]) for index in range(len(rewards))]
             axes.scatter(at, rewards, s=10, color=f"C{number}", alpha=0.5)

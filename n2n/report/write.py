@@ -85,18 +85,21 @@ def _front(records: Sequence[Record]) -> str:
     if not best:
         return "No student could be judged."
     step = max(1, -(-len(best) // FRONT_ROWS))
+    scored = best[0].expected is None
     rows = [
         (
             one.fingerprint[:12],
-            f"{one.expected or 0:.2%}",
+            f"{one.score:.6g}" if scored else f"{one.expected or 0:.2%}",
             millions(one.parameters or 0),
             mac_text(one.macs or 0),
             "" if one.latency_ms is None else latency_text(one.latency_ms, one.latency_iqr_ms),
         )
         for one in best[::-1][::step]
     ]
-    table = markdown(("student", "quick validation accuracy", "parameters", "MACs", "latency (median, IQR)"), rows)
-    return f"{len(best)} students on the front of accuracy against parameters (all in `front.csv`):\n\n{table}"
+    worth = "training-free score" if scored else "quick validation accuracy"
+    table = markdown(("student", worth, "parameters", "MACs", "latency (median, IQR)"), rows)
+    what = "score" if scored else "accuracy"
+    return f"{len(best)} students on the front of {what} against parameters (all in `front.csv`):\n\n{table}"
 
 
 def _stages(result: Mapping[str, Any], records: Sequence[Record]) -> str:
@@ -123,6 +126,9 @@ def _stages(result: Mapping[str, Any], records: Sequence[Record]) -> str:
         f"\n\nThe loop took {result['seconds']:.1f} s, of which {result['overhead']:.1%} was not evaluation; "
         f"the long distillation and the measuring took {result['finish_seconds']:.1f} s."
     )
+    held = sum(stage.get("filtered", 0) for stage in result["stages"])  # runs of earlier versions do not say
+    if held:
+        text += f"\n\n{held} more students were scored and held back by the prefilter; nobody judged them."
     if reasons:
         text += "\n\nStudents that could not be judged, the first five:\n\n"
         text += "\n".join(f"- `{one.evaluation.fingerprint[:12]}`: {one.evaluation.reason}" for one in reasons[:5])

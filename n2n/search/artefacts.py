@@ -23,6 +23,8 @@ from search_spaces.teacher.reading import read, rebuild
 
 FORMAT = 1
 ARCHITECTURE, MODEL, CARD = "architecture.json", "model.safetensors", "card.json"
+EXPORTS = "exports"
+"""The folder in a student's that `n2n export` writes to."""
 
 ForwardFn = Callable[[nn.Module, Tensor], Any]
 
@@ -107,7 +109,7 @@ def save_student(
     teacher_figures: Mapping[str, Any] | None = None,
     made_by: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes a student folder, all of it or nothing, and returns its path.
+    """Writes a student folder, all of it or nothing, and returns its path; exports of one that it replaces go.
 
     Args:
         example_inputs: [B, ...]; its shape without B goes into the card, so that loading needs no example.
@@ -138,7 +140,7 @@ def save_student(
         write_json(folder / CARD, card.to_json())
         write_text(folder / "card.md", _card_text(card))
 
-    write_folder(Path(path), fill)
+    write_folder(Path(path), fill, stale=(EXPORTS,))
     return Path(path)
 
 

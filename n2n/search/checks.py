@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from n2n.data.base import TrainingData
 from n2n.distill.teacher import Teacher
 from n2n.networks import build_teacher
+from n2n.scores import ScoreError
+from n2n.scores.before_pooling import classifier_of
 from n2n.search.artefacts import TeacherName
 from n2n.search.errors import ChanceLevelWarning, SearchError
 from n2n.search.options import SearchOptions
@@ -132,3 +134,40 @@ def check_students(within: Reach, teacher: Teacher, options: SearchOptions) -> l
         ]
     except SpaceError as error:
         raise SearchError(f"students of {teacher.name} cannot be built: {error}") from error
+
+
+SAME_WIDTH = ("diswot", "diswot_semantic")
+"""Scores that compare channel by channel, so that students need the teacher's width before the classifier."""
+
+
+def check_scores(
+    scores: Sequence[str], students: Sequence[nn.Module], teacher: Teacher, example_inputs: Tensor
+) -> None:
+    """Refuses a score that most students of the search would not have; the smallest ones are looked at.
+
+    Args:
+        scores: those that the search takes.
+        students: the smallest that its stages reach, on the teacher's device.
+        example_inputs: [B, C, H, W], on that device, too.
+
+    Raises:
+        SearchError: students are narrower before the classifier than the teacher, and a score compares channels there.
+    """
+    for score in scores:
+        if score not in SAME_WIDTH:
+            continue
+        try:
+            widths = [_width(network, example_inputs[:1], score) for network in (teacher.network, *students)]
+        except ScoreError as error:
+            raise SearchError(str(error)) from error
+        if min(widths) < widths[0]:
+            raise SearchError(
+                f"{score!r} compares the {widths[0]} channels before the classifier of {teacher.name} with those of"
+                f" students, which may have {min(widths)} here: take 'diswot_free', which compares any widths, or keep"
+                " that width: shrinkage=False, or the layer among ignored_layers"
+            )
+
+
+def _width(network: nn.Module, example: Tensor, score: str) -> int:
+    """What the classifier takes of an example: features, or channels of a convolution."""
+    return int(classifier_of(network, example, score).weight.shape[1])

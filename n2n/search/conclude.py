@@ -348,6 +348,7 @@ FRONT_COLUMNS = (
     "size_mb",
     "on_parameters",
     "on_macs",
+    "score",
     "architecture",
 )
 
@@ -369,6 +370,7 @@ def write_front(path: Path, evaluations: Sequence[Evaluation]) -> tuple[Evaluati
             one.size_mb,
             int(one.fingerprint in on_parameters),
             int(one.fingerprint in on_macs),
+            one.score,
             one.architecture,
         )
         for one in sorted(both.values(), key=lambda one: (one.parameters or 0, one.fingerprint))

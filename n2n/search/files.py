@@ -8,7 +8,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,11 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
+def write_folder(folder: Path, fill: Callable[[Path], None], *, stale: Collection[str] = ()) -> None:
     """Lets `fill` write files into a temporary folder beside `folder` and then swaps it in, whole.
 
-    Files of an older `folder` that `fill` does not write stay.
+    Files of an older `folder` that `fill` does not write stay, but for those of the names `stale`, which were made from
+    what is replaced.
 
     Raises:
         WriteError: the file system refused; `folder` is as it was before.
@@ -84,7 +85,7 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         temporary.chmod(0o755)
         fill(temporary)
-        _swap(temporary, target)
+        _swap(temporary, target, stale)
     except OSError as error:
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         raise WriteError(
@@ -96,8 +97,8 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
             _remove_tree(temporary)
 
 
-def _swap(new: Path, target: Path) -> None:
-    """Puts the folder `new` in the place of `target`; what only the old one holds moves over."""
+def _swap(new: Path, target: Path, stale: Collection[str]) -> None:
+    """Puts the folder `new` in the place of `target`; what only the old one holds moves over, if it is not `stale`."""
     if not target.exists():
         new.rename(target)
         return
@@ -109,7 +110,7 @@ def _swap(new: Path, target: Path) -> None:
         if not target.exists():
             old.rename(target)
     for child in old.iterdir():
-        if not (target / child.name).exists():
+        if child.name not in stale and not (target / child.name).exists():
             child.rename(target / child.name)
     _remove_tree(old)
 
@@ -157,7 +158,8 @@ def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ArtefactError(f"{path} is missing; is {path.parent} the right folder?") from error
+        where = f"is {path.parent} the right folder?" if path.parent.exists() else f"there is no folder {path.parent}"
+        raise ArtefactError(f"{path} is missing; {where}") from error
     except OSError as error:
         raise ArtefactError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

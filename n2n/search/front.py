@@ -28,9 +28,21 @@ def pareto(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
     return kept
 
 
+def worths(evaluations: Sequence[Evaluation]) -> list[float | None]:
+    """What students are compared by: the accuracies to expect, or the scores where nobody has an accuracy.
+
+    None for whoever has no such number; a student that was only scored does not compare with one that was trained.
+    """
+    accuracies = [one.expected for one in evaluations]
+    return accuracies if any(value is not None for value in accuracies) else [one.score for one in evaluations]
+
+
 def front(evaluations: Sequence[Evaluation], by: CostName = "parameters") -> tuple[Evaluation, ...]:
-    """The students with status OK that are Pareto-optimal in accuracy against parameters or MACs, cheapest first."""
-    judged = [one for one in evaluations if one.status is Status.OK and one.expected is not None]
-    costs = [float((one.parameters if by == "parameters" else one.macs) or 0) for one in judged]
-    gains = [one.expected if one.expected is not None else 0.0 for one in judged]
-    return tuple(judged[index] for index in pareto(costs, gains))
+    """The students with status OK that no other beats in accuracy (or score, see `worths`) and in cost, cheapest first.
+
+    Students that a prefilter held back are left out.
+    """
+    fine = [one for one in evaluations if one.status is Status.OK and not one.filtered]
+    judged = [(one, worth) for one, worth in zip(fine, worths(fine), strict=True) if worth is not None]
+    costs = [float((one.parameters if by == "parameters" else one.macs) or 0) for one, _ in judged]
+    return tuple(judged[index][0] for index in pareto(costs, [worth for _, worth in judged]))

@@ -8,7 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,13 +62,13 @@ def held_by(folder: Path) -> Holder | None:
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Holds a folder, which is made where it is not there, until the block or the process ends.
+    """Holds a folder until the block or the process ends; one that was not there is made, and goes if it stays empty.
 
     Raises:
         ArtefactError: another search holds it; who that is is named.
         WriteError: the file system refused.
     """
-    path = folder / LOCK
+    path, new = folder / LOCK, not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = _taken(path)
@@ -83,6 +83,9 @@ def hold(folder: Path) -> Iterator[None]:
             # Removed while it is held: whoever opened it in the meantime finds that it is no longer the folder's file.
             path.unlink(missing_ok=True)
             os.close(handle)
+        if new:
+            with suppress(OSError):  # something was written into it
+                folder.rmdir()
 
 
 @contextmanager

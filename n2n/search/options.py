@@ -11,13 +11,14 @@ from typing import Any, Literal
 
 import torch
 
-from n2n.agents import PATIENT
+from n2n.agents import EVOLUTION, PATIENT
 from n2n.distill.objectives import OBJECTIVES
 from n2n.distill.precision import PRECISIONS
 from n2n.evaluate.distillation import STARTS
 from n2n.evaluate.pool_plan import PoolError, PoolOptions
-from n2n.evaluate.rungs import Rung, RungError, parse_ladder
+from n2n.evaluate.rungs import Rung, RungError, parse_ladder, parse_rung
 from n2n.reward import parse_budget
+from n2n.scores import SCORES
 from n2n.search.errors import SearchError
 
 BudgetValue = float | int | str
@@ -26,6 +27,8 @@ Granularity = Literal["layer", "block"]
 IMPORTANCES = ("l1", "l2", "bn_scale", "taylor", "random")
 GRANULARITIES = ("layer", "block")
 DEFAULT_FACTORS = tuple(round(0.1 * step, 1) for step in range(1, 11))
+PREFILTER_RATIO = 8
+"""Rollouts that are scored for each one that is distilled, where a prefilter is asked for and nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,9 @@ class SearchOptions:
 
     `evaluations` students are judged in all, the removal stage gets half; `seconds` bounds the whole call as far as it
     can be foreseen, None for no bound; `final_epochs` is how long each of the `finalists` is distilled; `threads`
-    are torch's, None leaves them as they are, "auto" measures which are fastest. `workers` are Ray processes, 0 for
+    are torch's, None leaves them as they are, "auto" measures which are fastest. `evaluate` names a training-free score
+    that takes the place of the quick distillation, `prefilter` one that chooses, among `prefilter_ratio` times as many
+    students, who is distilled; `population` and `tournament` are those of evolution. `workers` are Ray processes, 0 for
     this one and "auto" for as many as fit, on the cluster at `address` or here, with `gpus_per_worker` (a fraction)
     each.
 
@@ -66,6 +71,11 @@ class SearchOptions:
     ladder: tuple[str, ...] = ()
     promote: float = 0.4
     expects: tuple[tuple[str, float, float, float], ...] = ()
+    evaluate: str | None = None
+    prefilter: str | None = None
+    prefilter_ratio: int | None = None
+    population: int | None = None
+    tournament: int | None = None
     cache: str | None = None
     ignored_layers: tuple[str, ...] = ()
     device: str = "cpu"
@@ -99,6 +109,8 @@ class SearchOptions:
         _one_of("granularity", self.granularity, GRANULARITIES)
         _one_of("objective", self.objective, tuple(OBJECTIVES))
         _check_ladder(self)
+        _check_scores(self)
+        _check_evolution(self)
         _one_of("precision", self.precision, PRECISIONS)
         _check_device(self.device)
         _check_threads(self.threads)
@@ -119,12 +131,19 @@ class SearchOptions:
     @property
     def rungs(self) -> tuple[Rung, ...]:
         """How students are judged, cheapest first; a single rung where no ladder was asked for."""
+        if self.evaluate is not None:
+            return (parse_rung(f"score:{self.evaluate}"),)
         return parse_ladder(self.ladder or (f"{self.start}:{self.steps}",), objective=self.objective)
 
     @property
+    def scores(self) -> tuple[str, ...]:
+        """The training-free scores that students are judged or chosen by."""
+        return (*(rung.score for rung in self.rungs if rung.score), *((self.prefilter,) if self.prefilter else ()))
+
+    @property
     def begins(self) -> str:
-        """What students start from in the long distillation: what the last rung starts from."""
-        return self.rungs[-1].start
+        """What students start from in the long distillation: what the last rung starts from that trains any."""
+        return self.start if self.evaluate is not None else self.rungs[-1].start
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -161,8 +180,6 @@ def _check_ladder(options: SearchOptions) -> None:
         parse_ladder(options.ladder, objective=options.objective)
     except RungError as error:
         raise SearchError(str(error)) from error
-    if options.max_latency_ms is not None and any(rung.score for rung in options.rungs):
-        raise SearchError("a score does not time students: leave out the score rung, or max_latency_ms")
     usual = {field.name: field.default for field in fields(options)}
     said = [name for name in ("steps", "start") if getattr(options, name) != usual[name]]
     if options.ladder and said:
@@ -180,6 +197,52 @@ def _check_ladder(options: SearchOptions) -> None:
         raise SearchError(
             f"promote={options.promote} without a ladder: name the rungs that students climb, e.g."
             " ladder=('refit:0', 'refit:60')"
+        )
+
+
+def _check_scores(options: SearchOptions) -> None:
+    """Refuses scores that there are not, and what is said beside one without an effect."""
+    for name in ("evaluate", "prefilter"):
+        score = getattr(options, name)
+        if score is not None:
+            _one_of(name, score, tuple(SCORES))
+    usual = {field.name: field.default for field in fields(options)}
+    idle = [name for name in ("ladder", "steps", "prefilter") if getattr(options, name) != usual[name]]
+    if options.evaluate is not None and idle:
+        words = " and ".join(f"{name}={getattr(options, name)!r}" for name in idle)
+        raise SearchError(
+            f"evaluate={options.evaluate!r} judges students without distilling any, so that {words} would have no"
+            " effect; leave out one of both"
+        )
+    ratio = options.prefilter_ratio
+    if options.prefilter is None and ratio is not None:
+        raise SearchError(f"prefilter_ratio={ratio} without a prefilter has no effect; say prefilter='naswot', too")
+    if ratio is not None and ratio < 2:
+        raise SearchError(f"prefilter_ratio={ratio}: expected 2 or more rollouts for each one that is distilled")
+    if options.prefilter is None:
+        return
+    if any(rung.score for rung in options.rungs):
+        raise SearchError(
+            f"prefilter={options.prefilter!r} beside the rungs {', '.join(options.ladder)}: both choose by a score whom"
+            " to distil; leave out the prefilter, or the rung"
+        )
+    if options.asynchronous:
+        raise SearchError("prefilter compares the rollouts of a batch, which asynchronous=True does not have; leave out"
+                          " one of both")  # fmt: skip
+
+
+def _check_evolution(options: SearchOptions) -> None:
+    """Refuses a population that evolution cannot have, or one without evolution."""
+    given = {name: getattr(options, name) for name in ("population", "tournament")}
+    said = {name: value for name, value in given.items() if value is not None}
+    if said and options.agent != "evolution":
+        words = " and ".join(f"{name}={value}" for name, value in said.items())
+        raise SearchError(f"{words} with agent={options.agent!r} has no effect; say agent='evolution', too")
+    population, tournament = (said.get(name, usual) for name, usual in EVOLUTION.items())
+    if population < 2 or not 1 <= tournament <= population:
+        raise SearchError(
+            f"population={population} and tournament={tournament}: expected a population of 2 or more, and a tournament"
+            " of 1 to the population"
         )
 
 

@@ -137,6 +137,9 @@ def _read(folder: Path, name: str) -> Run:
         when=datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
     )
     if result is not None and holder is None:  # with a holder it is gone on with
+        if (folder / store.FILE).exists():
+            with store.reading(folder / store.FILE):  # a damaged one is told
+                pass
         return _ended(run, result, folder / RESULT)
     if not (folder / store.FILE).exists():  # killed, or asked, before the first student
         return replace(run, judged=0)

@@ -169,3 +169,22 @@ def _least(found: list[tuple[SearchSpace, Architecture]]) -> Cost:
 def limits_of(budget: Budget) -> CostLimits:
     """What of a budget is known of a student before it is trained; its latency is not."""
     return CostLimits(budget.max_parameters, budget.max_macs, budget.max_bytes)
+
+
+def opened(spaces: Spaces, stages: tuple[str, ...], budget: Budget) -> list[SearchSpace]:
+    """The spaces in which the stages find something to decide, shrinkage from the teacher on.
+
+    The budget binds the last stage alone.
+
+    Raises:
+        SpaceError: no stage does.
+    """
+    found: list[SearchSpace] = []
+    for index, name in enumerate(stages):
+        bound = budget if index == len(stages) - 1 else Budget()
+        try:
+            found.append(spaces.removal(bound) if name == "removal" else spaces.shrinkage(None, bound))
+        except SpaceError:
+            if not found and index == len(stages) - 1:
+                raise
+    return found

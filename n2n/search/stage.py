@@ -15,8 +15,10 @@ from envs import StudentVectorEnv
 from n2n.agents.base import Agent, rollout
 from n2n.evaluate.base import Evaluate, Evaluation, Status
 from n2n.evaluate.cached import Keeping
+from n2n.evaluate.prefilter import Prefilter
 from n2n.networks.units import millions
 from n2n.search.errors import SearchError, WriteError
+from n2n.search.filtered import corrected, only_judged
 from n2n.search.limits import Limits, Meter
 from n2n.search.progress import Display
 from n2n.search.store import Record, Store
@@ -76,7 +78,7 @@ class Judge:
 
     evaluate: Evaluate
     seconds: float = 0.0
-    seen: set[str] = field(default_factory=set)
+    seen: set[tuple[str, bool]] = field(default_factory=set)
     pending: list[tuple[Evaluation, bool]] = field(default_factory=list)
 
     def __call__(self, students: Sequence[Architecture]) -> list[Evaluation]:
@@ -95,15 +97,17 @@ class Judge:
     def _keep(self, judged: Sequence[Evaluation]) -> None:
         self.pending = []
         for one in judged:
-            self.pending.append((one, one.fingerprint in self.seen))
-            self.seen.add(one.fingerprint)
+            met = (one.fingerprint, one.filtered)  # one that was held back is judged for the first time later
+            self.pending.append((one, met in self.seen))
+            self.seen.add(met)
 
 
 @dataclass(frozen=True)
 class StageResult:
     """What a stage left: its judgements, its agent's weights (empty for agents without), and its accounts.
 
-    `seconds` is wall time, `judging` the part of it inside the evaluator; `stopped` is the limit that ended it, or
+    `seconds` is wall time, `judging` the part of it inside the evaluator; `filtered` students were scored by a
+    prefilter and never judged, so that `evaluations` does not count them; `stopped` is the limit that ended it, or
     "interrupted".
     """
 
@@ -118,6 +122,7 @@ class StageResult:
     seconds: float
     judging: float
     stopped: str
+    filtered: int = 0
 
 
 def run_stage(
@@ -217,6 +222,10 @@ def ended(book: Book, agent: Agent, space: SearchSpace, display: Display, *, upd
         seconds=meter.seconds,
         judging=book.judge.seconds,
         stopped=stopped,
+        filtered=len(
+            {one.evaluation.fingerprint for one in book.records if one.evaluation.filtered}
+            - {one.evaluation.fingerprint for one in book.records if not one.evaluation.filtered}
+        ),
     )
 
 
@@ -245,8 +254,8 @@ class Book:
         self.judge.pending = []
         self.records += self.batch
         hits = sum(known for _, known in pending)
-        refused = sum(one.status is Status.INVALID for one, known in pending if not known)
-        self.meter.spend(judged=len(pending) - hits - refused, hits=hits)  # a refusal costs nothing: it is not counted
+        free = sum(one.status is Status.INVALID or one.filtered for one, known in pending if not known)
+        self.meter.spend(judged=len(pending) - hits - free, hits=hits)  # a refusal costs nothing: it is not counted
 
     def go_on_from(self, stored: Stored) -> None:
         """Counts the seconds that the earlier attempt had spent when it drew this batch."""
@@ -261,7 +270,8 @@ class Book:
             SearchError: two or more students were judged, and all failed for the same reason, which is quoted.
         """
         tried = {one.evaluation.fingerprint: one.evaluation for one in self.records if not one.cached}
-        judged = [one for one in tried.values() if one.status is not Status.INVALID]
+        held = {Status.INVALID, Status.OK}  # by a prefilter; one that cannot be scored has failed
+        judged = [one for one in tried.values() if one.status not in (held if one.filtered else {Status.INVALID})]
         if len(judged) > 1 and {(one.status, one.reason) for one in judged} == {(Status.FAILED, judged[0].reason)}:
             raise SearchError(
                 f"{self.name}: all of the first {len(judged)} students failed for the same reason, so the search was "
@@ -277,21 +287,35 @@ class Book:
 def _iterate(space: SearchSpace, book: Book, agent: Agent, students: int) -> Mapping[str, float]:
     """One batch: roll out, store, learn. What was judged is on disk before the agent changes."""
     iteration = book.meter.batches
-    env = StudentVectorEnv(space, book.judge, lambda one: book.reward(one, iteration), students)
-    trajectory, _ = rollout(env, agent)
+    prefilter = book.judge.evaluate if isinstance(book.judge.evaluate, Prefilter) else None
+    many = students if prefilter is None else prefilter.many(students)
+    env = StudentVectorEnv(space, book.judge, lambda one: book.reward(one, iteration), many)
+    trajectory, evaluations = rollout(env, agent)
     book.enter()
     book.check()
-    return agent.learn(trajectory)
+    if prefilter is None:
+        return agent.learn(trajectory)
+    if not prefilter.explore:
+        return agent.learn(only_judged(trajectory, evaluations))
+    draws = prefilter.draws
+    known = [draws[one.fingerprint].expected if one.fingerprint in draws else one for one in evaluations]
+    expected = [book.reward(one, iteration) for one in known]
+    return agent.learn(corrected(trajectory, evaluations, draws, expected))
+
+
+def judged(records: Sequence[Record]) -> Sequence[Record]:
+    """Without those that a prefilter held back, where there are others: their rewards are no more than expected."""
+    return [one for one in records if not one.evaluation.filtered] or records
 
 
 def _curve_row(
     name: str, batch: list[Record], records: list[Record], meter: Meter, judging: float, stats: Mapping[str, float]
 ) -> list[object]:
-    rewards = [one.reward for one in batch]
+    rewards = [one.reward for one in judged(batch)]
     numbers = [
         sum(rewards) / len(rewards),
         max(rewards),
-        max(one.reward for one in records),
+        max(one.reward for one in judged(records)),
         *(stats.get(key, math.nan) for key in ("loss", "entropy", "baseline", "gradient_norm")),
     ]
     counts = [name, meter.batches - 1, meter.evaluations, meter.hits, f"{meter.seconds:.3f}", f"{judging:.3f}"]
@@ -313,7 +337,7 @@ def _append(path: Path, row: Sequence[object]) -> None:
 
 def remark(records: list[Record]) -> tuple[str, float]:
     """The best so far, in words, and its reward."""
-    best = max(records, key=lambda one: one.reward)
+    best = max(judged(records), key=lambda one: one.reward)
     accuracy, parameters = best.evaluation.expected, best.evaluation.parameters
     if accuracy is None or parameters is None:
         return f"best reward {best.reward:.3f}", best.reward

@@ -39,7 +39,7 @@ _FIELDS: tuple[tuple[str, str], ...] = (
     ("size_mb", "REAL"),
     ("agreement", "REAL"),  # of the logits with the teacher's, at most 1
     ("score", "REAL"),  # training-free, where the student was scored
-    ("rung", "TEXT NOT NULL DEFAULT ''"),  # of the ladder; empty where there is none
+    ("rung", "TEXT NOT NULL DEFAULT ''"),  # of the ladder, or "prefilter:NAME"; empty where there is neither
     ("estimate", "REAL"),  # accuracy on the ladder's last rung, measured or predicted
 )
 COLUMNS: tuple[str, ...] = tuple(name for name, _ in _FIELDS)
@@ -254,8 +254,8 @@ def _records(connection: sqlite3.Connection, columns: Sequence[str]) -> list[Rec
 
 
 def first_judgements(records: Iterable[Record]) -> list[Record]:
-    """The records without the repeats that the cache answered."""
-    return [one for one in records if not one.cached]
+    """The records without the repeats that the cache answered, and without students that a prefilter held back."""
+    return [one for one in records if not one.cached and not one.evaluation.filtered]
 
 
 def _row(record: Record) -> tuple[object, ...]:

@@ -71,6 +71,11 @@ class Found:
         return sum(stage.evaluations for stage in self.stages)
 
     @property
+    def filtered(self) -> int:
+        """Students that a prefilter scored and that were never judged."""
+        return sum(stage.filtered for stage in self.stages)
+
+    @property
     def hits(self) -> int:
         """Repeats that the cache answered."""
         return sum(stage.hits for stage in self.stages)
@@ -199,8 +204,9 @@ def hopeless(removal: SearchSpace, spaces: Spaces, budget: Budget, student: Arch
 
 
 def by_reward(records: tuple[Record, ...]) -> list[Record]:
-    """The records of students with status OK, best reward first, each student once."""
-    fine = {one.evaluation.fingerprint: one for one in records if one.evaluation.status is Status.OK}
+    """The records of judged students with status OK, best reward first, each student once."""
+    judged = [one for one in records if one.evaluation.status is Status.OK and not one.evaluation.filtered]
+    fine = {one.evaluation.fingerprint: one for one in judged}
     return sorted(fine.values(), key=lambda one: (-one.reward, one.evaluation.fingerprint))
 
 

@@ -117,4 +117,5 @@ def _judged(folder: Path) -> tuple[int, float | None]:
         return 0, None
     records = read_records(folder)
     judged = [one for one in first_judgements(records) if one.evaluation.status is not Status.INVALID]
-    return len(judged), max((one.reward for one in records), default=None)
+    best = max((one.reward for one in records if not one.evaluation.filtered), default=None)
+    return len(judged), best

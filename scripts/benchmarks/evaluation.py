@@ -147,12 +147,12 @@ def opened(bench: Bench, data_dir: str, teachers: Path) -> tuple[World, tuple[Me
 
 def run(name: str, world: World, members: tuple[Member, ...], wanted: list[str], more: Mapping[str, object],
         only_seed: int | None) -> None:  # fmt: skip
-    """Makes the rows that are missing, in an order that sees all sizes early."""
+    """Makes the rows that are missing, in the order of the members."""
     path = RESULTS / f"{name}-evaluators.csv"
     for rung in wanted:
         for seed in range(SEEDS.get(rung, 1)) if only_seed is None else [only_seed]:
             judge = None
-            for member in in_turn(members):
+            for member in members:
                 if (rung, seed, member.architecture.fingerprint) in keys(read_judgements(path)):
                     continue
                 judge = judge or world.judge(rung, seed)
@@ -228,6 +228,12 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1, help="busy processes on the machine, told in the rows")
     parser.add_argument("--against", default=TRUTH, help="the long distillation of the table")
     parser.add_argument("--seed", type=int, default=None, help="of the rungs; all that they have by default")
+    parser.add_argument(
+        "--students",
+        type=int,
+        default=None,
+        help="judge only the first so many of the panel, in an order that sees all sizes early",
+    )
     parser.add_argument("--seconds", action="store_true")
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
@@ -240,7 +246,7 @@ def main() -> None:
         if asked.seconds:
             measure_seconds(asked.bench, world, members, asked.rungs, more)
             return
-        run(asked.bench, world, members, asked.rungs, more, asked.seed)
+        run(asked.bench, world, in_turn(members)[: asked.students], asked.rungs, more, asked.seed)
     try:
         write_table(asked.bench, asked.against)
     except PanelError as error:

@@ -16,8 +16,8 @@ is ahead by a cache, and nobody pays for repeats; how many students were played 
 search that plays 40 times its budget without using it up ends there (`judged` is below `budget` then).
 
 Agents play batches of `--rollouts` students as a search does by default; `_alone` after a name plays one at a time.
-`bests` lists each improvement as COUNT:ACCURACY, so that the whole curve is in the row. Defaults of PPO were set beforehand
-and tried once on seeds 1000 to 1039 of NAS-Bench-201; what is published is of seeds below 1000.
+`bests` lists each improvement as COUNT:ACCURACY, so that the whole curve is in the row. Defaults of PPO were set
+beforehand and tried once on seeds 1000 to 1039 of NAS-Bench-201; what is published is of seeds below 1000.
 """
 
 from __future__ import annotations

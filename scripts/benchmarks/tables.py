@@ -11,7 +11,7 @@ import csv
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 import curves
 
@@ -191,6 +191,66 @@ def learned(name: str, budgets: tuple[int, ...]) -> str:
     return " ".join(filter(None, (curves.verdict(rows_of(name), "ppo", rival, budgets) for rival in rivals)))
 
 
+def workers(name: str) -> str:
+    """What workers bring and cost: the three parts of `scaling.py`."""
+    header = ("workers", "students per hour", "efficiency", "ms per student of the pool, nothing to judge")
+    empty = {row["workers"]: row for row in rows_of(f"{name}-overhead")}
+    lines = [
+        (
+            row["workers"] if row["workers"] != "0" else "0 (no Ray)",
+            f"{float(row['per_hour']):.0f}",
+            f"{float(row['efficiency']):.2f}" if row["efficiency"] else "",
+            f"{float(empty[row['workers']]['ms_per_evaluation']):.2f}" if row["workers"] in empty else "",
+        )
+        for row in rows_of(f"{name}-throughput")
+    ]
+    return markdown(header, lines)
+
+
+def cluster(name: str) -> str:
+    """Workers on several simulated nodes."""
+    header = ("workers on 4 simulated nodes", "ms per student on the driver", "ms per student in all")
+    lines = [
+        (row["workers"], f"{float(row['driver_ms_per_evaluation']):.2f}", f"{float(row['ms_per_evaluation']):.2f}")
+        for row in rows_of(f"{name}-nodes")
+    ]
+    return markdown(header, lines)
+
+
+PAPER = "paper:5e"
+"""What judgements are compared with: five epochs from scratch (Ashok et al., section 4)."""
+
+
+def evaluators(name: str) -> str:
+    """How rungs rank a panel, and what they cost beside the paper's recipe."""
+    header = ("judgement", "by", "Kendall's tau (95%)", "beyond the parameter count", "seconds",
+              "cheaper than the paper's recipe", "students")  # fmt: skip
+    ratios, lines = cheaper(f"{name}-seconds"), []
+    for row in rows_of(f"{name}-ranking"):
+        gain = f"{float(row['gain']):+.2f} ({float(row['gain_low']):+.2f} to {float(row['gain_high']):+.2f})"
+        lines.append(
+            (
+                row["rung"],
+                row["measure"],
+                f"{float(row['tau']):.2f} ({float(row['low']):.2f} to {float(row['high']):.2f})",
+                gain if row["gain"] else "",
+                f"{float(row['seconds']):.2g}" if float(row["seconds"] or 0) else "",
+                f"{ratios[row['rung']]:.0f}x" if row["rung"] in ratios else "",
+                row["students"],
+            )
+        )
+    return markdown(header, lines)
+
+
+def cheaper(name: str) -> dict[str, float]:
+    """By rung, the median over students of the seconds of the paper's recipe over its own."""
+    seconds: dict[str, dict[str, float]] = {}
+    for row in rows_of(name):
+        seconds.setdefault(row["rung"], {})[row["fingerprint"]] = float(row["seconds"])
+    paper = seconds.get(PAPER, {})
+    return {rung: median(paper[key] / own[key] for key in own) for rung, own in seconds.items() if paper}
+
+
 def millions(value: str) -> str:
     """12345 → 0.0123 M."""
     return f"{float(value) / 1e6:.3g} M"
@@ -208,6 +268,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "table: mnist": lambda: one_job("mnist"),
     "table: reading": lambda: speed("reading"),
     "table: fashion-mnist-8x": lambda: one_job("fashion-mnist-8x"),
+    "table: workers": lambda: workers("scaling"),
+    "table: cluster": lambda: cluster("scaling"),
+    "table: evaluators": lambda: evaluators("fashion-mnist"),
     "reading: coverage": lambda: covered("coverage"),
     "table: learning": lambda: learning("policies-learning-nas_bench_201", NAS_BENCH_201),
     "reading: learning": lambda: learned("policies-learning-nas_bench_201", NAS_BENCH_201),

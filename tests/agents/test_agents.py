@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 import torch
 from agent_contract import FEATURE_COUNT, check_agent, open_env
-from torch import Tensor
 
 from envs import StudentVectorEnv
-from n2n.agents import AGENTS, Trajectory, rollout
+from n2n.agents import AGENTS, rollout
 from n2n.agents.actor_critic import BASELINES
 from n2n.agents.base import nearest_legal
 from n2n.agents.encoders import ENCODERS
-from n2n.agents.evolution import evolution
 from n2n.agents.uniform import levels, spread
 from search_spaces import base
 from search_spaces.base import FEATURES
@@ -140,28 +138,3 @@ def test_uniform_plays_one_level_per_student() -> None:
     agent = AGENTS["uniform"](len(FEATURES), 4, 3, seed=0)
     actions = rollout(env, agent).trajectory.actions.T.tolist()
     assert actions == [[2, 2, 2], [1, 1, 1], [0, 1, 0]]  # two narrowest may not follow each other
-
-
-def judged(actions: Tensor, rewards: list[float]) -> Trajectory:
-    decisions, batch = actions.shape
-    legal = torch.ones(decisions, batch, 3, dtype=torch.bool)
-    return Trajectory(torch.zeros(decisions, batch, 1, 1), legal, actions, torch.tensor(rewards))
-
-
-def test_evolution_keeps_its_best_and_forgets_the_oldest() -> None:
-    agent = evolution(1, 3, 4, seed=0, population=3, tournament=3)
-    rows = torch.tensor([[0, 0, 0, 0], [1, 1, 1, 1], [2, 2, 2, 2]])
-    agent.learn(judged(rows.T, [0.9, 0.1, 0.2]))
-    agent.learn(judged(torch.tensor([[1, 2, 1, 2]]).T, [0.3]))  # pushes out the 0.1
-    agent.reset(50)
-    legal = torch.ones(50, 3, dtype=torch.bool)
-    children = torch.stack([agent.act(torch.zeros(50, 1, 1), legal) for _ in range(4)], dim=1)  # [50, 4]
-    changed = (children != rows[0]).sum(dim=1)  # a tournament of all always takes the best, the oldest, as parent
-    assert changed.min() >= 1
-    assert changed.float().mean() < 2.5
-
-
-@pytest.mark.parametrize("options", [{"population": 1}, {"tournament": 21}, {"mutations": 0.0}])
-def test_evolution_refuses_what_makes_no_sense(options: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="expected population >= 2"):
-        evolution(1, 3, 4, seed=0, **options)  # type: ignore[arg-type]

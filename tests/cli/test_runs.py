@@ -27,7 +27,9 @@ ReadOnly = Callable[[Path], AbstractContextManager[None]]
 def shelf(run: Path, teacher: Path, tmp_path: Path) -> Path:
     """A folder of runs in every state, beside things that are none."""
     shelf = tmp_path / "shelf"
-    for at, name in enumerate(("good", "deep/er/cut", "killed", "working", "bad-json", "bad-store", "no-figures")):
+    for at, name in enumerate(
+        ("good", "deep/er/cut", "killed", "working", "bad-json", "bad-store", "bad-end", "no-figures")
+    ):
         shutil.copytree(run, shelf / name)
         os.utime(shelf / name / "config.json", (1_700_000_000 + at, 1_700_000_000 + at))
     for name in ("killed", "working", "bad-store"):
@@ -36,7 +38,8 @@ def shelf(run: Path, teacher: Path, tmp_path: Path) -> Path:
     (shelf / "deep/er/cut/result.json").write_text(json.dumps({**result, "stopped": "interrupted", "students": []}))
     (shelf / "no-figures/result.json").write_text(json.dumps({**result, "teacher": "gone"}))
     (shelf / "bad-json/config.json").write_text('{"agent": ')
-    (shelf / "bad-store/evaluations.sqlite").write_bytes(b"scrambled" * 100)
+    for name in ("bad-store", "bad-end"):
+        (shelf / name / "evaluations.sqlite").write_bytes(b"scrambled" * 100)
     shutil.copytree(teacher, shelf / "teacher")
     (shelf / "model").mkdir()
     (shelf / "model/config.json").write_text("{}")  # of somebody else
@@ -55,6 +58,7 @@ def test_every_run_is_listed_with_its_state(n2n: Run, said: Said, run: Path, she
         "working": "running",
         "bad-json": "broken",
         "bad-store": "broken",
+        "bad-end": "broken",
         "no-figures": "broken",
     }
     good, result = runs["good"], json.loads((run / "result.json").read_text())
@@ -68,7 +72,8 @@ def test_every_run_is_listed_with_its_state(n2n: Run, said: Said, run: Path, she
     assert good["seconds"] == pytest.approx(result["seconds"] + result["finish_seconds"], abs=0.06)
     assert runs["deep/er/cut"]["best"] is None
     assert "config.json is not JSON" in runs["bad-json"]["problem"]
-    assert "evaluations.sqlite is not a store" in runs["bad-store"]["problem"]
+    for name in ("bad-store", "bad-end"):
+        assert "evaluations.sqlite is not a store" in runs[name]["problem"]
     assert "result.json does not hold what a run writes" in runs["no-figures"]["problem"]
 
 
@@ -84,7 +89,7 @@ def test_the_list_says_what_to_do_about_the_states(n2n: Run, shelf: Path) -> Non
         "reinforce",
     ]
     assert "`n2n search --resume RUN` goes on with it" in result.stdout
-    assert result.stdout.count("\nbroken: ") == 3
+    assert result.stdout.count("\nbroken: ") == 4
 
 
 def test_a_run_itself_and_a_folder_without_any_can_be_named(

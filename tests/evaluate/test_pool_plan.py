@@ -6,7 +6,19 @@ import itertools
 
 import pytest
 
-from n2n.evaluate.pool_plan import PROCESS_BYTES, Need, Node, Pace, Plan, PoolError, PoolOptions, plan, threads_for
+from n2n.evaluate.pool_plan import (
+    PROCESS_BYTES,
+    Need,
+    Node,
+    Pace,
+    Plan,
+    PoolError,
+    PoolOptions,
+    check_processes,
+    plan,
+    threads_for,
+)
+from n2n.evaluate.ray_cluster import ray_running
 
 GB = 10**9
 
@@ -51,6 +63,17 @@ def test_fractions_of_gpus_add_up(share: float, workers: int) -> None:
 def test_what_does_not_fit_is_refused_with_the_arithmetic(options: PoolOptions, node: Node, message: str) -> None:
     with pytest.raises(PoolError, match=message):
         plan(options, [node], Need(payload=GB // 5, room=GB // 10))
+
+
+def test_processes_beyond_the_memory_are_refused_before_ray_starts() -> None:
+    with pytest.raises(
+        PoolError, match=r"9 workers do not fit: .* 4\.50 GB in all, .* has 4\.00 GB.* 8 workers or fewer"
+    ):
+        check_processes(9, 4_000_000_000)
+    check_processes(8, 4_000_000_000)
+    check_processes(9, None)
+    with pytest.raises(PoolError, match="1000000 workers do not fit"), ray_running(1_000_000):
+        pytest.fail("no machine has that memory")
 
 
 def test_missing_gpus_are_named() -> None:

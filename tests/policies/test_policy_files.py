@@ -78,8 +78,11 @@ def test_policies_are_found_in_a_run(folder: Path, state: dict[str, Tensor]) -> 
     for path in (run, run / "policies"):
         assert sorted(load_policies(path)) == ["removal", "shrinkage"]
     assert list(load_policies(folder)) == ["removal"]
-    with pytest.raises(PolicyError, match="holds no policy"):
+    with pytest.raises(PolicyError, match=r"there is no folder .*nowhere"):
         load_policies(run / "nowhere")
+    (run / "empty").mkdir()
+    with pytest.raises(PolicyError, match="holds no policy"):
+        load_policies(run / "empty")
 
 
 def test_a_policy_that_cannot_act_in_a_search_says_why() -> None:

@@ -201,12 +201,17 @@ def test_a_write_that_fails_in_the_middle_leaves_the_old_student_whole(folder: P
     assert load_student(folder, network=wide)(example).shape == (1, 10)
 
 
-def test_a_new_student_leaves_other_files_of_the_folder(folder: Path, network: nn.Module, example: Tensor) -> None:
+def test_a_new_student_leaves_other_files_of_the_folder_but_no_exports_of_the_old_one(
+    folder: Path, network: nn.Module, example: Tensor
+) -> None:
     (folder / "mine.txt").write_text("keep")
+    (folder / "exports").mkdir()
+    (folder / "exports" / "student.onnx").write_text("of the old one")
     space = layer_shrinkage(network, example)
     student = space.random(np.random.default_rng(4))
     save_student(folder, space.build(student), student, example_inputs=example)
     assert (folder / "mine.txt").read_text() == "keep"
+    assert not (folder / "exports").exists()
     assert read_student_card(folder).fingerprint == student.fingerprint
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 

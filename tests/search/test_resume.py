@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import resource
 import shutil
 import signal
 import sqlite3
@@ -12,8 +13,8 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from n2n.data import Data, load
 from n2n.evaluate.base import Evaluate, Evaluation
 from n2n.evaluate.fake import fake
 from n2n.evaluate.memory import CacheError
-from n2n.search.errors import ArtefactError, ChanceLevelWarning, SearchError
+from n2n.search.errors import ArtefactError, ChanceLevelWarning, SearchError, WriteError
 from n2n.search.files import read_json
 from n2n.search.progress import Silent
 from n2n.search.store import read_records
@@ -161,6 +162,34 @@ def test_killed_twice_it_still_does(network: nn.Module, digits: Data, tmp_path: 
         run(out, Judge(2), resume=True)
     run(out, Judge(), resume=True)
     assert left(out) == left(tmp_path / "whole")
+
+
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """No file grows beyond so many bytes inside: as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.filterwarnings("ignore:.*chance level", "ignore:.*cannot be written:RuntimeWarning")
+@pytest.mark.parametrize("size", [36_000, 60_000])
+def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_space(
+    network: nn.Module, digits: Data, tmp_path: Path, size: int
+) -> None:
+    """The store, whose log grows with every batch, is the first that does not fit."""
+    n2n.search(network, None, digits, out=tmp_path / "whole", make_evaluate=Judge(), **OPTIONS)
+    out = tmp_path / "full"
+    with files_up_to(size), pytest.raises(WriteError, match=r"evaluations\.sqlite.*Earlier batches are safe"):
+        n2n.search(network, None, digits, out=out, make_evaluate=Judge(), **OPTIONS)
+    known, second = {one.evaluation.fingerprint for one in read_records(out)} & {*stored(out)}, Judge()
+    assert known
+    n2n.search(network, None, digits, out=out, make_evaluate=second, resume=True, **OPTIONS)
+    assert left(out) == left(tmp_path / "whole")
+    assert not known & {*second.judged}
 
 
 @pytest.mark.filterwarnings("ignore:.*chance level")

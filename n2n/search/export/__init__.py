@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from n2n.search.artefacts import ARCHITECTURE, CARD, load_student, read_student_card, read_text
+from n2n.search.artefacts import ARCHITECTURE, CARD, EXPORTS, load_student, read_student_card, read_text
 from n2n.search.errors import ExportError, TakenError
 from n2n.search.export.check import EXACT, OTHER_KERNELS, RECORDED, sizes
 from n2n.search.export.onnx_file import write_onnx
@@ -138,7 +138,7 @@ def export_student(
     student = Path(folder)
     if format not in FORMATS:
         raise ExportError(f"unknown format {format!r}; the formats are: {', '.join(FORMATS)}")
-    path = student / "exports" / FORMATS[format].name if out is None else Path(out)
+    path = student / EXPORTS / FORMATS[format].name if out is None else Path(out)
     _check_free(path, FORMATS[format], force=force)
     card = read_student_card(student)
     facts = {
