@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from n2n.agents import AGENTS, EVOLUTION
+from n2n.agents import AGENTS, BIASED, EVOLUTION
 from n2n.agents.base import Agent
 from n2n.data import Data
 from n2n.distill.fit import check_objective
@@ -241,11 +241,11 @@ class Job:
     def agent(self, stage: str, space: SearchSpace) -> Agent:
         """The agent of a stage, with the weights of the policy that it starts from, where there is one."""
         options = self.finish.options
-        own: dict[str, Any] = {}
+        own: dict[str, Any] = {"policy": stage} if options.agent == "reinforce" else {}
         if options.agent == "evolution":
             own = {name: value for name in EVOLUTION if (value := getattr(options, name)) is not None}
-        if options.agent == "reinforce":
-            own = {"policy": stage, "keep_bias": KEEP_BIAS if stage == "removal" else 0.0}
+        if options.agent in BIASED:
+            own["keep_bias"] = KEEP_BIAS if stage == "removal" else 0.0
         agent = AGENTS[options.agent](
             len(FEATURES), space.num_actions, space.num_decisions, seed=stage_seed(options.seed, stage), **own
         )

@@ -18,7 +18,7 @@ from torch import nn
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-OBSERVATION_VERSION = 1
+OBSERVATION_VERSION = 2
 """Raised whenever FEATURES or the meaning of a column changes; a policy of another version is refused."""
 
 KINDS = ("conv", "depthwise_conv", "linear", "batch_norm", "other_norm", "activation", "pool", "dropout", "other")
@@ -37,12 +37,17 @@ FEATURES: tuple[str, ...] = (
     "skip_start",  # 1 where a skip connection leaves the layer's input
     "skip_end",  # 1 where the layer's output is added to a skip connection
     "position",  # index of the layer over the number of layers
+    "group",  # (1 + index of the first decision about the layer) over the number of decisions; 0 where there is none
     "decided",  # 1 once a decision about the layer was made
     "decision",  # the last action about the layer over (num_actions - 1); 1 (keep) while undecided
     "cursor",  # 1 for the layers that the current decision speaks of
+    "goal_parameters",  # in all rows: the share of the teacher's parameters to keep to; 0 where nothing is asked
+    "goal_macs",  # the same of its MACs; spaces leave both at 0, `envs.GoalVectorEnv` writes them
 )
 CURSOR = FEATURES.index("cursor")
 """The column that marks the rows of the current decision."""
+GOALS = (FEATURES.index("goal_parameters"), FEATURES.index("goal_macs"))
+"""The columns that tell a policy what is asked of the student."""
 
 
 class SpaceError(ValueError):

@@ -121,6 +121,7 @@ class PublishedSpace:
                 **one_hot_kind(full.kind if unit is None else unit.kind),
                 **({} if unit is None else self._shape_features(unit, whole)),
                 "position": index / len(self._largest),
+                "group": (1 + full.decisions[0]) / self.num_decisions if full.decisions else 0.0,
                 "decided": float(bool(taken)),
                 "decision": draft.actions[taken[-1]] / (self.num_actions - 1) if taken else 1.0,
                 "cursor": float(draft.cursor in full.decisions),

@@ -112,6 +112,7 @@ class ToySpace:
                 "parameter_share": (inputs + 1) * outputs / total.parameters,
                 "mac_share": inputs * outputs / total.macs,
                 "position": layer / (self.num_decisions + 1),
+                "group": (layer + 1) / self.num_decisions if layer < self.num_decisions else 0.0,
                 "decided": float(decided),
                 "decision": draft.actions[layer] / max(self.num_actions - 1, 1) if decided else 1.0,
                 "cursor": float(layer == draft.cursor < self.num_decisions),

@@ -21,8 +21,8 @@ COMPOSITION_PACKAGES = ("n2n.sweep",)  # so does every module of these
 HEAVY = {
     "ray": "n2n.evaluate.ray_pool",
     "matplotlib": "n2n.report.plots",
-    "stable_baselines3": "n2n.agents.ppo",
-    "sb3_contrib": "n2n.agents.ppo",
+    "stable_baselines3": "n2n.agents.sb3_ppo",
+    "sb3_contrib": "n2n.agents.sb3_ppo",
     "onnx": "n2n.search.export.onnx_file",
     "onnxruntime": "n2n.search.export.onnx_file",
 }
@@ -231,5 +231,5 @@ def test_a_heavy_import_at_the_top_is_found(tmp_path: Path, line: str) -> None:
 
 def test_a_heavy_import_inside_a_function_or_for_types_only_is_left_alone(tmp_path: Path) -> None:
     text = "if TYPE_CHECKING:\n    import ray\ndef f():\n    import matplotlib"
-    plant(tmp_path, {"n2n/search/a.py": text, "n2n/agents/ppo.py": "import stable_baselines3"})
+    plant(tmp_path, {"n2n/search/a.py": text, "n2n/agents/sb3_ppo.py": "import stable_baselines3"})
     assert heavy_at_top(tmp_path) == []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from n2n.evaluate import Evaluation, Status
-from n2n.reward import Budget, compression, constrained, make_reward, n2n_reward, parse_budget
+from n2n.reward import Budget, compression, constrained, goal_reward, make_reward, n2n_reward, parse_budget
 from search_spaces.base import Cost
 
 
@@ -165,3 +167,12 @@ def test_the_whole_reward():
 def test_rewards_without_a_meaning_are_refused(change):
     with pytest.raises(ValueError, match=r"teacher|horizon"):
         make_reward(**{"teacher_accuracy": 0.9, "teacher_parameters": 10, **change})
+
+
+def test_the_reward_of_a_goal_by_hand() -> None:
+    assert goal_reward(0.8, 0.5, teacher_accuracy=0.9) == pytest.approx(8 / 9)
+    assert goal_reward(0.8, 1.0, teacher_accuracy=0.8) == 1
+    assert goal_reward(0.8, math.sqrt(2), teacher_accuracy=0.8) == pytest.approx(-0.5)
+    assert goal_reward(0.8, 7.0, teacher_accuracy=0.8) == -1
+    with pytest.raises(ValueError, match="must be above 0"):
+        goal_reward(0.8, 1.0, teacher_accuracy=0.0)

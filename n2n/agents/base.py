@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from envs.goals import GoalVectorEnv
 from envs.vector import StudentVectorEnv
 from search_spaces.base import nearest_legal as one_nearest
 
@@ -112,7 +113,7 @@ class Rollout(NamedTuple):
     evaluations: list[Any]
 
 
-def rollout(env: StudentVectorEnv, agent: Agent) -> Rollout:
+def rollout(env: StudentVectorEnv | GoalVectorEnv, agent: Agent) -> Rollout:
     """Lets the agent finish one batch of students; `env.evaluate` is called once, at the end."""
     decisions, batch = env.space.num_decisions, env.num_envs
     seen, info = env.reset()

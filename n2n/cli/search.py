@@ -191,8 +191,8 @@ def search(settings: SearchSettings, *, quiet: bool = False) -> Outcome:
     """Runs one search and says what came out."""
     resuming = settings.resume is not None
     out = options.out_folder(settings.out, force=settings.force or resuming)
-    if settings.agent == "ppo" and importlib.util.find_spec("stable_baselines3") is None:
-        raise ConfigError('--agent ppo needs Stable-Baselines3: pip install "n2n[sb3]"')
+    if settings.agent == "sb3_ppo" and importlib.util.find_spec("stable_baselines3") is None:
+        raise ConfigError('--agent sb3_ppo needs Stable-Baselines3: pip install "n2n[sb3]"')
     taken = chosen(settings)
     card: TeacherCard | None = None
     if taken is None:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, median
 
+import curves
+
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 AGENTS = ("reinforce", "evolution", "random", "uniform")
@@ -174,6 +176,21 @@ def speed(name: str) -> str:
     return markdown(header, lines)
 
 
+NAS_BENCH_201 = (50, 100, 200, 500)
+
+
+def learning(name: str, budgets: tuple[int, ...]) -> str:
+    """The best student of each agent within each budget."""
+    header = ("agent", "seeds", *(f"{budget} students" for budget in budgets), "played for each", "processor time")
+    return markdown(header, curves.lines(rows_of(name), budgets))
+
+
+def learned(name: str, budgets: tuple[int, ...]) -> str:
+    """PPO against its rivals, in words."""
+    rivals = ("random", "reinforce", "evolution")
+    return " ".join(filter(None, (curves.verdict(rows_of(name), "ppo", rival, budgets) for rival in rivals)))
+
+
 def workers(name: str) -> str:
     """What workers bring and cost: the three parts of `scaling.py`."""
     header = ("workers", "students per hour", "efficiency", "ms per student of the pool, nothing to judge")
@@ -255,6 +272,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "table: cluster": lambda: cluster("scaling"),
     "table: evaluators": lambda: evaluators("fashion-mnist"),
     "reading: coverage": lambda: covered("coverage"),
+    "table: learning": lambda: learning("policies-learning-nas_bench_201", NAS_BENCH_201),
+    "reading: learning": lambda: learned("policies-learning-nas_bench_201", NAS_BENCH_201),
     "table: coverage": lambda: coverage("coverage"),
 }
 

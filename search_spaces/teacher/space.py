@@ -77,6 +77,14 @@ class _Marks:
             np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         )
 
+    def groups(self, layers: int) -> Floats:
+        """(1 + the first decision that marks a row) over the decisions, [N]; 0 where none does."""
+        count = len(self.starts) - 1
+        first = np.full(layers, count, dtype=np.int64)
+        np.minimum.at(first, self.rows, self.decisions)
+        places: Floats = np.where(first < count, (first + 1) / count, 0.0).astype(np.float32)
+        return places
+
     def write(self, rows: Floats, actions: tuple[int, ...], num_actions: int) -> None:
         """Writes what was decided, and which decision comes next."""
         done = self.starts[len(actions)]
@@ -178,6 +186,7 @@ class TeacherSpace(ABC):
         if self._marks is None:
             marked = [[self._row[name] for name in self._layers_of(i)] for i in range(self.num_decisions)]
             self._marks = _Marks.of(marked)
+            rows[:, COLUMN["group"]] = self._static[:, COLUMN["group"]] = self._marks.groups(len(rows))
         self._marks.write(rows, draft.actions, self.num_actions)
         return rows
 

@@ -9,7 +9,9 @@ from agent_contract import FEATURE_COUNT, check_agent, open_env
 
 from envs import StudentVectorEnv
 from n2n.agents import AGENTS, rollout
+from n2n.agents.actor_critic import BASELINES
 from n2n.agents.base import nearest_legal
+from n2n.agents.encoders import ENCODERS
 from n2n.agents.uniform import levels, spread
 from search_spaces import base
 from search_spaces.base import FEATURES
@@ -19,6 +21,10 @@ BUILDS = {
     **{name: (name, {}) for name in AGENTS},
     "reinforce-removal": ("reinforce", {"policy": "removal"}),
     "reinforce-shrinkage": ("reinforce", {"policy": "shrinkage", "normalise": False}),
+    **{f"ppo-{name}": ("ppo", {"encoder": name, "imitation_weight": 0.3}) for name in ENCODERS},
+    **{f"actor_critic-{name}": ("actor_critic", {"encoder": name}) for name in ENCODERS},
+    **{f"ppo-{name}": ("ppo", {"baseline": name, "scale": "standard"}) for name in BASELINES},
+    "ppo-repeats": ("ppo", {"repeats": True}),
 }
 
 
@@ -60,8 +66,10 @@ def best_found(name: str, space: ToySpace, seed: int, batches: int, **options: o
         ("reinforce", {"policy": "shrinkage"}),
         ("evolution", {}),
         ("ppo", {}),
+        ("actor_critic", {}),
+        ("sb3_ppo", {}),
     ],
-    ids=["removal", "shrinkage", "evolution", "ppo"],
+    ids=["removal", "shrinkage", "evolution", "ppo", "actor_critic", "sb3_ppo"],
 )
 def test_learners_reach_the_enumerated_optimum(name: str, options: dict[str, object]) -> None:
     space = toy(decisions=5, actions=4)  # 648 students, of which at most 480 are looked at

@@ -192,6 +192,25 @@ def test_sb3_ppo_trains_on_it() -> None:
     assert any(not torch.equal(old, new) for old, new in zip(weights, model.policy.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("name", ["MaskablePPO", "RecurrentPPO"])
+def test_the_learners_of_sb3_contrib_train_on_it(name: str) -> None:
+    import sb3_contrib
+    from gymnasium.wrappers import FlattenObservation
+
+    masked = name == "MaskablePPO"
+    env = open_env(toy())
+    before = torch.get_rng_state()
+    model = getattr(sb3_contrib, name)(
+        "MlpPolicy" if masked else "MlpLstmPolicy",
+        FlattenObservation(env if masked else NearestLegal(env)),
+        n_steps=16, batch_size=16, n_epochs=1, device="cpu",
+    )  # fmt: skip
+    weights = [value.clone() for value in model.policy.parameters()]
+    model.learn(32)
+    torch.set_rng_state(before)
+    assert any(not torch.equal(old, new) for old, new in zip(weights, model.policy.parameters(), strict=True))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_reward_that_is_no_number_is_refused(value: float) -> None:
     env = StudentEnv(toy(decisions=1), lambda students: list(students), lambda evaluation: value)

@@ -43,7 +43,7 @@ def test_a_policy_comes_back_into_an_agent_of_a_deeper_network(folder: Path, sta
 
 def test_another_version_of_the_observation_is_refused_with_both_named(folder: Path) -> None:
     edit(folder, observation_version=99)
-    with pytest.raises(PolicyError, match="version 99, this n2n has version 1"):
+    with pytest.raises(PolicyError, match="version 99, this n2n has version 2"):
         load_policy(folder)
 
 
