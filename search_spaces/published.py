@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import final
 
 import numpy as np
@@ -33,6 +34,7 @@ from search_spaces.base import (
     replay,
 )
 from search_spaces.family import Choices, Family, Images, Unit, total
+from search_spaces.limits import NO_LIMITS, CostLimits
 
 IMPORTANCE = ("l1", "l2", "bn_scale", "taylor", "random")
 
@@ -69,17 +71,35 @@ class PublishedArchitecture:
 class PublishedSpace:
     """A `SearchSpace` over a family. Where a decision has fewer choices than actions, the last actions are legal.
 
-    `all()` lists every student, `from_code` reads the short form.
+    `all()` lists every student, `from_code` reads the short form. `limits` bind what is drawn, decided and listed: an
+    action is legal where the cheapest choices behind it keep to them, so that every finished draft does.
     """
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, limits: CostLimits = NO_LIMITS) -> None:
+        """Opens the space.
+
+        Raises:
+            SpaceError: no student keeps to the limits.
+        """
         self.family = family
+        self.limits = limits
         self.name = family.name
         self.decisions = family.decisions
         self.num_decisions = len(family.decisions)
         self.num_actions = max(len(decision.choices) for decision in family.decisions)
         self._largest = family.units(self._filled(()))
         self._widest = max(max(unit.width_in, unit.width_out) for unit in self._largest)
+        least = least_cost(family, ())
+        if not limits.allow(least):
+            raise SpaceError(f"{self.name}: {limits.too_tight(least, self.teacher_cost)}")
+
+    def within(self, limits: CostLimits) -> PublishedSpace:
+        """The same space with these limits.
+
+        Raises:
+            SpaceError: no student keeps to them; the least that there is is told.
+        """
+        return PublishedSpace(self.family, limits)
 
     @property
     def teacher_cost(self) -> Cost:
@@ -91,12 +111,16 @@ class PublishedSpace:
         return Draft()
 
     def legal(self, draft: Draft) -> Mask:
-        """Which actions [A] are open; the last always is, and alone where the decision would change nothing."""
+        """Which actions [A] are open; the last is unless the limits forbid it, alone where nothing would change."""
         if draft.cursor >= self.num_decisions:
             raise SpaceError(f"{self.name}: all {self.num_decisions} decisions are taken; call student(draft)")
         mask = np.zeros(self.num_actions, dtype=np.bool_)  # [A]
-        matters = self.family.matters(self._choices(draft))
-        mask[-len(self.decisions[draft.cursor].choices) if matters else -1 :] = True
+        choices, open_ones = self._choices(draft), self.decisions[draft.cursor].choices
+        mask[-len(open_ones) if self.family.matters(choices) else -1 :] = True
+        if self.limits != NO_LIMITS:
+            for action in np.flatnonzero(mask):
+                chosen = open_ones[action - self.num_actions]  # the last choice is the last action
+                mask[action] = self.limits.allow(least_cost(self.family, (*choices, chosen)))
         return mask
 
     def apply(self, draft: Draft, action: int) -> Draft:
@@ -192,7 +216,7 @@ class PublishedSpace:
         return self.student(random_actions(self, rng))
 
     def mutate(self, architecture: Architecture, rng: np.random.Generator) -> PublishedArchitecture:
-        """A student with one decision redrawn, the others kept as far as they are legal."""
+        """A student with one decision redrawn, the others kept as far as they are legal; itself where it is alone."""
         known = self._check(architecture)
         actions = self.actions_of(known)
         options = [
@@ -201,7 +225,7 @@ class PublishedSpace:
             for action in range(self.num_actions)
         ]
         students = [student for student in dict.fromkeys(options) if student != known]
-        return students[int(rng.integers(len(students)))]
+        return students[int(rng.integers(len(students)))] if students else known
 
     def decision_name(self, decision: int) -> str:
         """What is chosen there, such as "stage1.depth" or "edge 1<-0"."""
@@ -246,7 +270,7 @@ class PublishedSpace:
         return self._check(PublishedArchitecture(self.name, known.choices, known.code, images))
 
     def all(self) -> Iterator[PublishedArchitecture]:
-        """Every student of the space, once, in the order of the actions; see `family.students` for how many."""
+        """Every student within the limits, once, in the order of the actions; see `family.students` for how many."""
         yield from self._below(Draft())
 
     def _below(self, draft: Draft) -> Iterator[PublishedArchitecture]:
@@ -300,6 +324,14 @@ class PublishedSpace:
             f"expected a student of {self.name} with {self.family.images}, found {architecture}; open the space with "
             f"the arguments that the student came from"
         )
+
+
+@lru_cache(maxsize=2**16)
+def least_cost(family: Family, choices: Choices) -> Cost:
+    """The cost of the cheapest network that begins with these choices: choices ascend in what they cost."""
+    for decision in family.decisions[len(choices) :]:
+        choices = (*choices, decision.choices[0 if family.matters(choices) else -1])
+    return total(*(unit.cost for unit in family.units(choices)))
 
 
 def _change(full: Unit, mine: Unit | None) -> LayerChange:

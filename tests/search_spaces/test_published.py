@@ -19,6 +19,7 @@ from n2n.evaluate import Status, distillation, scoring
 from n2n.networks import build_teacher, count
 from search_spaces import PUBLISHED
 from search_spaces.base import FEATURES, Architecture, Draft, SpaceError, replay
+from search_spaces.limits import CostLimits
 from search_spaces.published import PublishedSpace
 from search_spaces.smallest import smallest
 from search_spaces.toy import toy
@@ -293,3 +294,42 @@ def test_a_vision_transformer_names_the_size_that_it_takes() -> None:
     network = PUBLISHED["vit"](image_size=16).build(PUBLISHED["vit"](image_size=16).from_code(CODES["vit"]))
     with pytest.raises(ValueError, match="open the space with image_size=32"):
         network(torch.zeros(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.3])
+def test_students_within_limits_and_no_others_are_reached(space: PublishedSpace, share: float) -> None:
+    """Random students, mutants and the contract keep to both limits at once, wherever these lie."""
+    rng = np.random.default_rng(0)
+    least, most = space.cost(smallest(space)), space.teacher_cost
+    limits = CostLimits(
+        least.parameters + share * (most.parameters - least.parameters), least.macs + share * (most.macs - least.macs)
+    )
+    bounded = space.within(limits)
+    student = bounded.random(rng)
+    for _ in range(6):
+        assert limits.allow(bounded.cost(student))
+        student = bounded.mutate(student, rng) if rng.random() < 0.5 else bounded.random(rng)
+    for one in some(space, 12):  # whoever keeps to the limits can be reached action by action
+        draft, legal = Draft(), True
+        for action in space.actions_of(space.from_json(one.to_json())):
+            legal = legal and bool(bounded.legal(draft)[action])
+            draft = Draft((*draft.actions, action))
+        assert legal == limits.allow(space.cost(one))
+
+
+def test_what_is_listed_within_limits_is_what_keeps_to_them() -> None:
+    space = PUBLISHED["cifar_resnet"](classes=10)
+    costs = {student: space.cost(student) for student in space.all()}
+    middle = sorted(cost.parameters for cost in costs.values())[len(costs) // 3]
+    for limits in (CostLimits(parameters=middle), CostLimits(macs=sorted(c.macs for c in costs.values())[40])):
+        expected = {student for student, cost in costs.items() if limits.allow(cost)}
+        assert set(space.within(limits).all()) == expected
+
+
+def test_limits_that_no_student_meets_are_refused(space: PublishedSpace) -> None:
+    least = space.cost(smallest(space))
+    with pytest.raises(SpaceError, match=f"no student has at most .*; the smallest has {least.parameters:,} param"):
+        space.within(CostLimits(parameters=least.parameters - 1))
+    alone = space.within(CostLimits(parameters=least.parameters, macs=least.macs))
+    rng = np.random.default_rng(0)
+    assert alone.cost(alone.mutate(alone.random(rng), rng)) == least
