@@ -1,6 +1,7 @@
 """N2N: finds small networks that keep the accuracy of a trained one.
 
-`n2n.search(network, example_inputs, data, out=...)` does the whole job. `n2n.search` is that function; the rooms are
+`n2n.search(network, example_inputs, data, out=...)` does the whole job; `n2n.search_space(name, data, evaluate=...,
+out=...)` searches a published space without a teacher. `n2n.search` is that function; the rooms are
 imported by their full names, as in `from n2n.search.store import read_records`.
 """
 
@@ -12,11 +13,14 @@ from n2n.policies import load_policy
 from n2n.search.artefacts import load_student, save_student
 from n2n.search.export import export_network, export_student
 from n2n.search.finish import distill_student
+from n2n.space_job import SpaceResult
+from n2n.space_main import search_space
 
 __all__ = [
     "Calibration",
     "Inspection",
     "SearchResult",
+    "SpaceResult",
     "calibrate",
     "distill_student",
     "export_network",
@@ -26,4 +30,5 @@ __all__ = [
     "load_student",
     "save_student",
     "search",
+    "search_space",
 ]

@@ -38,10 +38,11 @@ from n2n.reward import Budget, Reward, ScoreReward, make_reward, make_score_rewa
 from n2n.search.artefacts import TeacherName
 from n2n.search.budgets import TEACHER, budget_of, check_budget, idle_notes, least_costs, teacher_costs
 from n2n.search.checks import check_network, check_scores, check_students, check_teacher_name, warn_of_chance
-from n2n.search.conclude import Finish, Persistence, StudentResult, conclude, write_front
+from n2n.search.conclude import Finish, Persistence, StudentResult, conclude
 from n2n.search.environment import environment
 from n2n.search.files import write_json
 from n2n.search.finish import Figures, choose
+from n2n.search.front import write_front
 from n2n.search.judges import finish_seconds, judging, remembering
 from n2n.search.options import SearchOptions
 from n2n.search.progress import Display

@@ -152,7 +152,7 @@ def search(
     if not isinstance(network, nn.Module):
         raise SearchError(f"network: expected a torch.nn.Module, found {type(network).__name__}")
     deadline = None if seconds is None else time.monotonic() + seconds
-    data = _data(data, seed)
+    data = read_data(data, seed)
     options = SearchOptions(
         max_params=max_params,
         max_macs=max_macs,
@@ -227,7 +227,12 @@ def search(
             return job.run(Path(out), shown, make_evaluate, command)
 
 
-def _data(data: Data | str | Dataset[Any] | tuple[Dataset[Any], Dataset[Any]], seed: int) -> Data:
+def read_data(data: Data | str | Dataset[Any] | tuple[Dataset[Any], Dataset[Any]], seed: int) -> Data:
+    """What `search` takes as data, read; `seed` draws the validation split.
+
+    Raises:
+        SearchError: none of what can be read; what can is listed.
+    """
     if isinstance(data, Data):
         return data
     if isinstance(data, str):

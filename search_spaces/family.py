@@ -84,6 +84,10 @@ class Images:
 class Family(Protocol):
     """What is special of one space; a small value, so that it travels to workers."""
 
+    def __hash__(self) -> int:
+        """Equal for equal families, so that costs by formula are remembered."""
+        ...
+
     @property
     def name(self) -> str:
         """The name of the space, as in `search_spaces.PUBLISHED`."""

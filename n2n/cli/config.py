@@ -89,6 +89,7 @@ Threads = Annotated[int | str, BeforeValidator(_threads)]
 Workers = Annotated[int | str, BeforeValidator(_workers)]
 """How many workers, or "auto"."""
 ScoreName = Annotated[str, AfterValidator(lambda name: known(name, SCORES, "score"))]
+SpaceChoice = Annotated[str, AfterValidator(lambda name: known(name, PUBLISHED, "space"))]
 Objective = Annotated[str, AfterValidator(lambda text: str(parse(text)))]
 """A weighted sum of distillation objectives, in its shortest form."""
 
@@ -144,8 +145,13 @@ class TrainTeacherSettings(DataSettings):
 
 
 class SearchSettings(NetworkSettings, SpaceSettings):
-    """`n2n search`; the meaning of each is that of the argument of `n2n.search` with the same name."""
+    """`n2n search`; the meaning of each is that of the argument of `n2n.search` with the same name.
 
+    With `space` it is that of `n2n.search_space`, and `network_args` are the space's arguments.
+    """
+
+    space: SpaceChoice | None = None
+    against: str | None = None
     out: Path | None = None
     resume: Path | None = None
     force: bool = False
@@ -159,7 +165,7 @@ class SearchSettings(NetworkSettings, SpaceSettings):
     rollouts: Annotated[int, Field(gt=0)] = 5
     steps: Annotated[int, Field(ge=0)] = 100
     objective: Objective = "kd"
-    final_epochs: Annotated[float, Field(gt=0)] | None = None
+    final_epochs: Annotated[float, Field(ge=0)] | None = None
     finalists: Annotated[int, Field(gt=0)] = 2
     importance: Importance = "l1"
     start: Literal["inherited", "refit", "fresh"] = "inherited"
@@ -204,7 +210,7 @@ def _names(value: object) -> object:
 class ScoreSettings(DataSettings):
     """`n2n score`."""
 
-    space: Annotated[str, AfterValidator(lambda name: known(name, PUBLISHED, "space"))] | None = None
+    space: SpaceChoice | None = None
     network_args: dict[str, Any] = Field(default_factory=dict)
     architectures: Path | None = None
     sample: Annotated[int, Field(gt=0)] | None = None
@@ -222,7 +228,7 @@ class InspectSettings(DataSettings, SpaceSettings):
     """
 
     network: str | None = None
-    space: Annotated[str, AfterValidator(lambda name: known(name, PUBLISHED, "space"))] | None = None
+    space: SpaceChoice | None = None
     network_args: dict[str, Any] = Field(default_factory=dict)
     weights: Path | None = None
     input_shape: Shape | None = None

@@ -83,7 +83,7 @@ def check_network_given(folder: Path, network: nn.Module | None) -> None:
         ArtefactError: the card is missing or damaged.
     """
     card = read_student_card(folder)
-    if network is None and card.teacher is None:
+    if network is None and card.teacher is None and card.space is None:
         known_as = f" ({card.made_by['teacher']})" if "teacher" in card.made_by else ""
         raise ConfigError(
             f"{folder} was cut from a network of your own{known_as}: say --network module:function, which returns it; "

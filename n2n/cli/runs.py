@@ -11,7 +11,7 @@ from n2n.cli import options
 from n2n.cli.door import Outcome, run
 from n2n.networks.units import millions
 from n2n.report.tables import aligned
-from n2n.search.runs import Run, State
+from n2n.search.runs import Best, Run, State
 from n2n.search.runs import runs as read_runs
 
 DEFAULT = Path("runs")
@@ -54,6 +54,11 @@ def show(folder: Path, found: list[Run]) -> None:
             typer.echo(f"\nbroken: {one.name}: {one.problem}")
 
 
+def times(best: Best) -> str:
+    """How many times fewer parameters than the teacher's, in brackets; empty without a teacher."""
+    return "" if best.compression is None else f" ({best.compression:.1f}x)"
+
+
 def row(one: Run) -> tuple[str, ...]:
     """The cells under `HEADER`; what is not known is empty."""
     best = one.best
@@ -65,7 +70,7 @@ def row(one: Run) -> tuple[str, ...]:
         one.agent,
         ", ".join(f"{name.removeprefix('max_')} {value}" for name, value in (one.budget or {}).items()),
         "" if one.judged is None else str(one.judged),
-        f"{best.test_accuracy:.2%}, {millions(best.parameters)} ({best.compression:.1f}x)" if best else "",
+        "" if best is None else f"{best.test_accuracy:.2%}, {millions(best.parameters)}{times(best)}",
         one.when.removesuffix("+00:00").replace("T", " "),
         "" if one.seconds is None else f"{one.seconds:.0f}",
     )

@@ -13,6 +13,7 @@ from n2n.cli.door import Outcome, run, say
 from n2n.cli.networks import load_data
 from n2n.population import read_codes, sampled, score_population
 from n2n.scores import SCORES
+from n2n.search.space_options import opened_for
 from search_spaces import PUBLISHED
 
 
@@ -53,13 +54,7 @@ def score(settings: ScoreSettings) -> Outcome:
         raise ConfigError("say which students: --architectures FILE.csv, or --sample N; one of both")
     loaded, _ = load_data(settings)
     training = loaded.training
-    channels, *size = training.input_shape
-    if len(size) != 2 or size[0] != size[1]:
-        raise ConfigError(f"{training.name}: expected square images, found {list(training.input_shape)}")
-    given = {"classes": training.classes, "channels": channels, "image_size": size[0], **settings.network_args}
-    space = PUBLISHED[settings.space](**given)
-    if given["classes"] < training.classes:
-        raise ConfigError(f"classes={given['classes']}: {training.name} has {training.classes}; give that many or more")
+    space = opened_for(settings.space, training, settings.network_args)
     if settings.architectures is not None:
         codes = read_codes(settings.architectures)
     else:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from n2n.cli import options
+from n2n.cli import options, search_space
 from n2n.cli.config import ConfigError, SearchSettings, TrainTeacherSettings
 from n2n.cli.door import OK, UNMET, Outcome, run, say
 from n2n.cli.networks import DEFAULT_DATA, Chosen, chosen, load_data, rest_of_command, trained, untrained
@@ -22,6 +22,7 @@ from n2n.search.files import claim_folder, read_json
 from n2n.search.options import BUDGETS
 from n2n.search.resume import Earlier
 from n2n.search.teachers import TeacherCard, save_teacher
+from search_spaces import PUBLISHED
 
 DEFAULT_NETWORK, DEFAULT_ARGUMENTS = "resnet20", {"width": 8}
 """What is trained on the digits where no network is given."""
@@ -29,12 +30,20 @@ ELSEWHERE = ("workers", "address", "gpus_per_worker", "seconds", "cache")
 """What may be other than before where a run is gone on with."""
 TEACHER = "teacher"
 """The folder of such a teacher in that of the run."""
-AT_THE_DOOR = {"out", "resume", "data", "data_dir", "teacher", "network", "network_args", "weights"}
+AT_THE_DOOR = {
+    "out", "resume", "data", "data_dir", "teacher", "network", "network_args", "weights", "space", "against"
+}  # fmt: skip
 """Settings that the command turns into the network and the data; the others go on to `n2n.search` as they are."""
 
 
 def command(
     context: typer.Context,
+    space: Annotated[
+        str | None, typer.Option("--space", help=f"Search a published space instead: {', '.join(PUBLISHED)}.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", help="With --space: code of what teacher-aware scores compare with.")
+    ] = None,
     teacher: options.Teacher = None,
     network: options.Network = None,
     network_arg: options.NetworkArg = None,
@@ -141,9 +150,10 @@ def command(
 ) -> None:
     """Search for small students of a trained network and distil the best.
 
-    Without --teacher or --network a small ResNet-20 is trained on the embedded digits on the spot.
+    Without --teacher or --network a small ResNet-20 is trained on the embedded digits on the spot. With --space and
+    --evaluate a published space is searched by a score; the best students are trained from fresh weights.
     """
-    run(lambda: search(resumed(options.read(SearchSettings, context)), quiet=as_json), as_json=as_json)
+    run(lambda: searched(resumed(options.read(SearchSettings, context)), quiet=as_json), as_json=as_json)
 
 
 def resumed(settings: SearchSettings) -> SearchSettings:
@@ -187,12 +197,28 @@ def kept(settings: SearchSettings) -> dict[str, Any]:
     return said.model_dump(mode="json", exclude={"out", "resume", "force"}, exclude_unset=True, warnings=False)
 
 
+def searched(settings: SearchSettings, *, quiet: bool = False) -> Outcome:
+    """Searches the space that is named, or else a teacher's.
+
+    Raises:
+        ConfigError: a setting that belongs to searches of a published space, without one.
+    """
+    if settings.agent == "sb3_ppo" and importlib.util.find_spec("stable_baselines3") is None:
+        raise ConfigError('--agent sb3_ppo needs Stable-Baselines3: pip install "n2n[sb3]"')
+    if settings.space is not None:
+        budgets = {name: number(getattr(settings, name)) for name in BUDGETS}
+        return search_space.search(settings, budgets, kept(settings), quiet=quiet)
+    if settings.against is not None:
+        raise ConfigError("--against goes with --space: students of a teacher are compared with that teacher")
+    if settings.final_epochs == 0:
+        raise ConfigError("--final-epochs 0 goes with --space; a search over a teacher distils the chosen students")
+    return search(settings, quiet=quiet)
+
+
 def search(settings: SearchSettings, *, quiet: bool = False) -> Outcome:
     """Runs one search and says what came out."""
     resuming = settings.resume is not None
     out = options.out_folder(settings.out, force=settings.force or resuming)
-    if settings.agent == "sb3_ppo" and importlib.util.find_spec("stable_baselines3") is None:
-        raise ConfigError('--agent sb3_ppo needs Stable-Baselines3: pip install "n2n[sb3]"')
     taken = chosen(settings)
     card: TeacherCard | None = None
     if taken is None:

@@ -23,6 +23,8 @@ NOT_OF_A_TRIAL = {
     "asynchronous": "a trial judges in its own process",
     "gpus_per_worker": "say gpus_per_trial",
     "address": "say it at the top of the file",
+    "space": "sweeps compare searches over a teacher; run n2n search --space once for each",
+    "against": "it goes with --space",
 }
 """Keys of `n2n search` that a sweep sets itself, and what to do instead."""
 PATHS = ("teacher", "weights", "data_dir", "policy")

@@ -26,7 +26,7 @@ def judge(
     space: SearchSpace,
     seed: int,
     fidelity: str,
-    teacher_parameters: int,
+    teacher_parameters: int | None,
     refuse: Refuse | None = None,
     fails_by: tuple[type[Exception], ...] = (),
 ) -> Evaluation:
@@ -38,7 +38,7 @@ def judge(
         space: knows the student's cost.
         seed: of the run; the student's own derives from it.
         fidelity: for the record of a student that is not OK.
-        teacher_parameters: a student that has as many or more is INVALID.
+        teacher_parameters: a student that has as many or more is INVALID; None where there is no teacher.
         refuse: a reason of the caller's, which makes a student INVALID, too.
         fails_by: errors of `attempt` whose messages say all; they make a student FAILED, as do one that does not run
             (a RuntimeError or ValueError of torch's) and one that runs out of memory.
@@ -66,8 +66,8 @@ def judge(
     return not_ok(status, reason, student, cost, seconds=time.monotonic() - start, seed=own, fidelity=fidelity)
 
 
-def _refusal(cost: Cost, teacher_parameters: int, refuse: Refuse | None) -> str:
-    if cost.parameters >= teacher_parameters:
+def _refusal(cost: Cost, teacher_parameters: int | None, refuse: Refuse | None) -> str:
+    if teacher_parameters is not None and cost.parameters >= teacher_parameters:
         return f"not smaller than the teacher: {cost.parameters:,} of {teacher_parameters:,} parameters"
     return refuse(cost) if refuse is not None else ""
 

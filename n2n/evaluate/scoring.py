@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import final
 
 import torch
+from torch import nn
 
 from n2n.data.base import TrainingData
 from n2n.data.prepare import prepare
@@ -29,7 +30,7 @@ class Scoring:
     probes: tuple[Probe, ...] = field(repr=False)
     seed: int
     device: str
-    teacher_parameters: int
+    teacher_parameters: int | None
     inherit: bool
     importance: str
     refuse: Refuse | None
@@ -110,6 +111,7 @@ def scoring(
     inherit: bool = False,
     importance: str = "l1",
     refuse: Refuse | None = None,
+    against: nn.Module | None = None,
 ) -> Scoring:
     """An evaluator that takes a training-free score of every student; its evaluations have no accuracy.
 
@@ -126,13 +128,18 @@ def scoring(
         inherit: students have the teacher's weights instead of fresh ones.
         importance: which of the teacher's channels they inherit.
         refuse: a reason not to score a student of a given cost, e.g. `budget.refusal`; it becomes INVALID.
+        against: where there is no teacher to compress, the network that scores compare with, on the device; students of
+            any size are scored then.
 
     Raises:
-        ValueError: an unknown score, no images or seeds, or no teacher for a score that compares with one.
+        ValueError: an unknown score, no images or seeds, no teacher for a score that compares with one, or two.
     """
     if score not in SCORES:
         raise ValueError(f"scoring: score must be one of {', '.join(SCORES)}; got {score!r}")
-    if score in NEEDS_TEACHER and teacher is None:
+    if teacher is not None and against is not None:
+        raise ValueError("scoring: expected a teacher, or against= where there is none; got both")
+    compared = against if teacher is None else teacher.network
+    if score in NEEDS_TEACHER and compared is None:
         raise ValueError(f"scoring: {score!r} compares students with a teacher, and there is none; give teacher=")
     for name, value in (("batch", batch), ("seeds", seeds)):
         if value < 1:
@@ -140,20 +147,27 @@ def scoring(
     return Scoring(
         space=space,
         score=score,
-        probes=tuple(_probe(training, batch, seed, index, device, teacher) for index in range(seeds)),
+        probes=tuple(_probe(training, batch, seed, index, device, compared) for index in range(seeds)),
         seed=seed,
         device=device,
-        teacher_parameters=space.teacher_cost.parameters if teacher is None else teacher.parameters,
+        teacher_parameters=_parameters(space, teacher, against),
         inherit=inherit,
         importance=importance,
         refuse=refuse,
     )
 
 
-def _probe(training: TrainingData, batch: int, seed: int, index: int, device: str, teacher: Teacher | None) -> Probe:
+def _parameters(space: SearchSpace, teacher: Teacher | None, against: nn.Module | None) -> int | None:
+    """What a student must be smaller than; None where nothing is compressed."""
+    if against is not None:
+        return None
+    return space.teacher_cost.parameters if teacher is None else teacher.parameters
+
+
+def _probe(training: TrainingData, batch: int, seed: int, index: int, device: str, teacher: nn.Module | None) -> Probe:
     """Prepared train images [B, C, H, W] with their labels, drawn by the seed and the index."""
     generator = torch.Generator().manual_seed(evaluation_seed(seed, f"images {index}"))
     chosen = torch.randperm(len(training.train), generator=generator)[:batch]
     split = training.train.subset(chosen)
     images = prepare(split.images.to(device), mean=training.mean, std=training.std)
-    return Probe(images, split.labels.to(device), None if teacher is None else teacher.network)
+    return Probe(images, split.labels.to(device), teacher)

@@ -108,14 +108,14 @@ def load_policies(path: str | Path) -> dict[str, Policy]:
         one = load_policy(folder)
         return {one.meta.stage: one}
     for parent in (folder, folder / "policies"):
-        found = {stage: load_policy(parent / stage) for stage in STAGES if (parent / stage / META).is_file()}
+        found = {path.parent.name: load_policy(path.parent) for path in sorted(parent.glob(f"*/{META}"))}
         if found:
             return found
     if not folder.exists():
         raise PolicyError(f"there is no folder {folder}; name that of a policy, or of a run")
     raise PolicyError(
-        f"{folder} holds no policy: expected {META}, or folders {' and '.join(STAGES)} with one; agents without "
-        "weights (random, uniform, evolution) leave none"
+        f"{folder} holds no policy: expected {META}, or folders such as {' and '.join(STAGES)} with one; agents "
+        "without weights (random, uniform, evolution) leave none"
     )
 
 

@@ -21,7 +21,7 @@ def plot_front(path: Path, records: Sequence[Record], result: Mapping[str, Any])
     judged = [one for one in fine if not one.filtered]
     scored = bool(judged) and all(one.expected is None for one in judged)
     best = front(judged)
-    teacher = result["teacher"]["figures"]
+    teacher = result["teacher"]["figures"] if result["teacher"] else None
 
     def draw(axes: Any) -> None:
         axes.scatter(
@@ -39,7 +39,9 @@ def plot_front(path: Path, records: Sequence[Record], result: Mapping[str, Any])
             label="front",
         )
         finished = [student["figures"] for student in result["students"]]
-        measured = axes.twinx() if scored else axes  # accuracies have a scale of their own beside scores
+        measured = (
+            axes.twinx() if scored and (finished or teacher is not None) else axes
+        )  # accuracies have a scale of their own beside scores
         measured.scatter(
             [one["parameters"] / 1e6 for one in finished],
             [100 * one["validation_accuracy"] for one in finished],
@@ -48,17 +50,18 @@ def plot_front(path: Path, records: Sequence[Record], result: Mapping[str, Any])
             color="C3",
             label="finished students",
         )
-        measured.scatter(
-            [teacher["parameters"] / 1e6],
-            [100 * teacher["validation_accuracy"]],
-            marker="s",
-            color="k",
-            label="teacher",
-        )
+        if teacher is not None:
+            measured.scatter(
+                [teacher["parameters"] / 1e6],
+                [100 * teacher["validation_accuracy"]],
+                marker="s",
+                color="k",
+                label="teacher",
+            )
         axes.set_xscale("log")
         axes.set_xlabel("parameters (M)")
         axes.set_ylabel("training-free score" if scored else ACCURACY)
-        if scored:
+        if scored and (finished or teacher is not None):
             measured.set_ylabel(ACCURACY)
             measured.legend(fontsize="small", loc="lower right")
         axes.legend(fontsize="small")

@@ -20,22 +20,22 @@ HEADER = (
 
 
 def figures_table(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """The rows under `HEADER`, the teacher first, from what `result.json` holds."""
-    teacher = result["teacher"]["figures"]
-    rows = [_row(f"teacher ({result['teacher']['name']})", teacher, teacher)]
+    """The rows under `HEADER`, the teacher first where there is one, from what `result.json` holds."""
+    teacher = result["teacher"]["figures"] if result["teacher"] else None
+    rows = [_row(f"teacher ({result['teacher']['name']})", teacher, teacher)] if teacher else []
     for student in result["students"]:
         missed = "" if not student["violations"] else " (over budget)"
         rows.append(_row(f"student {student['rank']}{missed}", student["figures"], teacher))
     return rows
 
 
-def _row(name: str, figures: Mapping[str, Any], teacher: Mapping[str, Any]) -> tuple[str, ...]:
+def _row(name: str, figures: Mapping[str, Any], teacher: Mapping[str, Any] | None) -> tuple[str, ...]:
     return (
         name,
         f"{figures['test_accuracy']:.2%}",
         f"{figures['validation_accuracy']:.2%}",
         millions(figures["parameters"]),
-        compression_text(teacher["parameters"], figures["parameters"]),
+        "" if teacher is None else compression_text(teacher["parameters"], figures["parameters"]),
         mac_text(figures["macs"]),
         latency_text(figures["latency_ms"], figures["latency_iqr_ms"]),
         size_text(figures["size_mb"]),

@@ -50,27 +50,54 @@ def report_text(
     """The page as Markdown."""
     parts = [
         f"# Run {name}",
-        markdown(HEADER, figures_table(result)),
+        markdown(HEADER, figures_table(result)) if result["teacher"] or result["students"] else "",
+        _best(result),
         _reading(result, environment),
         _notes(result),
         "## Front\n\n" + _front(records) + "\n\n![front](front.png)",
         "## Search\n\n" + _stages(result, records) + "\n\n![reward](reward.png)",
         "## Configuration\n\n" + markdown(("option", "value"), [(key, f"`{value}`") for key, value in config.items()]),
         "## Environment\n\n" + markdown(("what", "value"), [(key, f"`{value}`") for key, value in environment.items()]),
-        _next(result, built_in=config.get("teacher") is not None),
+        _next(result, built_in=config.get("teacher") is not None or "space" in result),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _reading(result: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
-    data, teacher = result["data"], result["teacher"]["figures"]
-    device = teacher.get("device") or environment["cpu"] or "this processor"  # runs of earlier versions did not say
-    return (
+    data = result["data"]
+    text = (
         f"Data: {data['name']} ({data['train']:,} train, {data['validation']:,} validation, {data['test']:,} test "
-        f"images, {data['classes']} classes). The search saw train and validation; the test split was opened once, for "
+        f"images, {data['classes']} classes). "
+    )
+    measured = [one["figures"] for one in (result["teacher"], *result["students"]) if one]
+    if not measured:
+        return text + "Scores look at train images alone; no network was trained, and the test split was not opened."
+    figures = measured[0]
+    device = figures.get("device") or environment["cpu"] or "this processor"  # runs of earlier versions did not say
+    return (
+        f"{text}The search saw train and validation; the test split was opened once, for "
         "this table. Parameters are counted, MACs are multiply-accumulates of one example; latency is of one example "
-        f"on {teacher['threads']} thread(s) of {device}, median with the interquartile range in "
+        f"on {figures['threads']} thread(s) of {device}, median with the interquartile range in "
         "brackets; size is that of parameters and buffers."
+    )
+
+
+def _best(result: Mapping[str, Any]) -> str:
+    """The best codes of a published space; empty where a teacher's students were searched."""
+    space = result.get("space")
+    if not space:
+        return ""
+    rows = [
+        (f"`{one['code']}`", f"{one['score']:.6g}", millions(one["parameters"]), mac_text(one["macs"]))
+        for one in result["best"]
+    ]
+    table = markdown(("code", space["score"], "parameters", "MACs"), rows)
+    arguments = ", ".join(f"{name}={value}" for name, value in space["kwargs"].items())
+    largest = f"{millions(space['largest']['parameters'])} parameters, {mac_text(space['largest']['macs'])} MACs"
+    return (
+        f"## Best codes\n\n`{space['name']}({arguments})`: {space['students']:,} networks, the largest with {largest}."
+        f" {result['evaluations']} of them were scored, and the first {len(result['students'])} here trained.\n\n"
+        + table
     )
 
 

@@ -17,6 +17,7 @@ from n2n.networks import build_teacher
 from n2n.search.cards import card_text, other_network
 from n2n.search.errors import ArtefactError
 from n2n.search.files import read_json, write_folder, write_json, write_tensors, write_text
+from n2n.search.space_students import SpaceName, published_network
 from search_spaces.base import Architecture, LayerChange, SpaceError
 from search_spaces.teacher.architecture import TeacherArchitecture, architecture_from_json
 from search_spaces.teacher.reading import read, rebuild
@@ -77,9 +78,10 @@ class MadeWith:
 class StudentCard:
     """What `card.json` says.
 
-    `teacher` is None where the student was cut from a network that is not built in; `example_shape` is the shape of one
-    example. What follows is empty where it was not told (also in cards of earlier versions): the data, what became of
-    each layer, what was measured of the teacher, and how the student was made (seeds, recipe, search), as JSON values.
+    `teacher` is None where the student was cut from a network that is not built in, or is one of a published `space`;
+    `example_shape` is the shape of one example. What follows is empty where it was not told (also in cards of earlier
+    versions): the data, what became of each layer, what was measured of the teacher, and how the student was made
+    (seeds, recipe, search), as JSON values.
     """
 
     fingerprint: str
@@ -90,6 +92,7 @@ class StudentCard:
     layers: tuple[LayerChange, ...] = ()
     teacher_figures: Mapping[str, Any] = field(default_factory=dict)
     made_by: Mapping[str, Any] = field(default_factory=dict)
+    space: SpaceName | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -108,6 +111,7 @@ def save_student(
     layers: Sequence[LayerChange] = (),
     teacher_figures: Mapping[str, Any] | None = None,
     made_by: Mapping[str, Any] | None = None,
+    space: SpaceName | None = None,
 ) -> Path:
     """Writes a student folder, all of it or nothing, and returns its path; exports of one that it replaces go.
 
@@ -119,6 +123,7 @@ def save_student(
         layers: what became of the teacher's layers, `space.changes(architecture)`.
         teacher_figures: the teacher's figures under the same names, to compare with.
         made_by: how it was made: seeds, recipe, search; JSON values.
+        space: of a student of a published space its name there, which says all that loading needs.
 
     Raises:
         WriteError: the file system refused; a student that was there before is as it was.
@@ -132,6 +137,7 @@ def save_student(
         layers=tuple(layers),
         teacher_figures=dict(teacher_figures or {}),
         made_by=dict(made_by or {}),
+        space=space,
     )
 
     def fill(folder: Path) -> None:
@@ -176,6 +182,7 @@ def read_student_card(folder: Path) -> StudentCard:
         layers=tuple(_layer_change(value, path) for value in values.get("layers", [])),
         teacher_figures=values.get("teacher_figures", {}),
         made_by=values.get("made_by", {}),
+        space=SpaceName.read(values.get("space"), path),
     )
 
 
@@ -227,7 +234,7 @@ def load_student(
 
     Args:
         network: the teacher that the student was cut from (any weights; only its structure is read). Not needed where
-            the card names a built-in teacher.
+            the card names a built-in teacher or a published space.
         example_inputs: [B, ...]; by default zeros of the shape in the card.
 
     Raises:
@@ -235,6 +242,10 @@ def load_student(
     """
     folder = Path(path)
     card = read_student_card(folder)
+    if card.space is not None:
+        own = published_network(card.space, read_text(folder / ARCHITECTURE), card.fingerprint, folder)
+        load_weights(own, folder / MODEL)
+        return own.eval()
     if network is None:
         if card.teacher is None:
             raise ArtefactError(
@@ -354,7 +365,7 @@ def _card_text(card: StudentCard) -> str:
     """The card for people."""
     return card_text(
         fingerprint=card.fingerprint,
-        cut_from=_cut_from(card) if card.teacher else None,
+        cut_from=_cut_from(card) if card.teacher or card.space else None,
         example_shape=card.example_shape,
         figures=card.figures,
         teacher_figures=card.teacher_figures,
@@ -364,7 +375,12 @@ def _card_text(card: StudentCard) -> str:
 
 
 def _cut_from(card: StudentCard) -> str:
-    """The teacher as it is called, "mlp(inputs=64)"; a network of the user's own by its class, "" where none is."""
+    """The teacher as it is called, "mlp(inputs=64)"; a network of the user's own by its class, "" where none is.
+
+    Of a student of a published space the name there, for nothing else is needed to build it.
+    """
+    if card.space is not None:
+        return f"the space {card.space}"
     if card.teacher is None:
         return str(card.made_by.get("teacher", ""))
     arguments = ", ".join(f"{key}={value!r}" for key, value in card.teacher.kwargs.items())

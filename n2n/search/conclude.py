@@ -16,16 +16,15 @@ from n2n.distill.fit import FitResult
 from n2n.distill.precision import Wish
 from n2n.distill.probe import Probed
 from n2n.distill.teacher import Teacher
-from n2n.evaluate.base import Evaluation, evaluation_seed
+from n2n.evaluate.base import evaluation_seed
 from n2n.evaluate.closed_form import closed_form
 from n2n.networks import Timings
 from n2n.networks.units import compression_text, millions
 from n2n.reward import Budget
 from n2n.search.artefacts import TeacherName, save_student
 from n2n.search.errors import WriteError
-from n2n.search.files import write_csv, write_json
+from n2n.search.files import write_json
 from n2n.search.finish import UNDONE, Choice, Figures, distill_student, long_recipe, measure
-from n2n.search.front import front
 from n2n.search.options import SearchOptions
 from n2n.search.progress import Display
 from search_spaces.base import Architecture, SearchSpace
@@ -165,24 +164,53 @@ def conclude(
         measuring: seconds to keep for measuring each student before the deadline.
         earlier: students, by rank and fingerprint, that an earlier attempt has finished and written.
     """
+
+    def finished(rank: int, choice: Choice, epochs: float, deadline: float | None) -> tuple[StudentResult, FitResult]:
+        space = space_of[choice.evaluation.fingerprint]
+        return _One(rank, choice, space, finish, epochs, deadline, teacher).finished(out, display, budget)
+
+    return concluding(
+        choices,
+        finished,
+        out,
+        epochs=finish.options.final_epochs,
+        deadline=None if finish.deadline is None else finish.deadline - measuring,
+        interrupted=interrupted,
+        earlier=earlier,
+    )
+
+
+Finishing = Callable[[int, Choice, float, float | None], tuple[StudentResult, FitResult]]
+"""Trains a choice, the rank-th, for so many epochs until a deadline; measures it, and writes its folder."""
+
+
+def concluding(
+    choices: Sequence[Choice],
+    finished: Finishing,
+    out: Path,
+    *,
+    epochs: float,
+    deadline: float | None,
+    interrupted: bool = False,
+    earlier: Mapping[tuple[int, str], tuple[StudentResult, FitResult]] | None = None,
+) -> Concluded:
+    """Finishes the chosen students one after the other, whatever they are of; see `conclude`."""
     done = Concluded(interrupted=interrupted)
-    epochs = min(1.0, finish.options.final_epochs) if interrupted else finish.options.final_epochs
+    full, epochs = epochs, min(1.0, epochs) if interrupted else epochs
     planned = choices[:1] if interrupted else choices
     if interrupted:
         done.notes.append(f"The search was interrupted: {len(planned)} student was distilled, for {epochs:g} epoch.")
-    deadline = None if finish.deadline is None else finish.deadline - measuring
     kept: list[dict[str, Any]] = []
     for rank, choice in enumerate(planned, start=1):
         if rank > 1 and deadline is not None and time.monotonic() >= deadline:
             done.notes.append(f"The time limit was reached: {rank - 1} of {len(planned)} students were distilled.")
             break
-        one = _One(rank, choice, space_of[choice.evaluation.fingerprint], finish, epochs, deadline, teacher)
         known = (earlier or {}).get((rank, choice.evaluation.fingerprint))
         try:
             if known is None:
                 write_json(out / "finished.json", {"students": kept})  # before a folder of an earlier attempt goes
-            student, fitted = known or one.finished(out, display, budget)
-            if epochs == finish.options.final_epochs and not fitted.reason.startswith(INTERRUPTED):
+            student, fitted = known or finished(rank, choice, epochs, deadline)
+            if epochs == full and not fitted.reason.startswith(INTERRUPTED):
                 kept.append({"student": student.to_json(), "fitted": asdict(fitted)})
                 write_json(out / "finished.json", {"students": kept})
         except KeyboardInterrupt:
@@ -336,44 +364,3 @@ class _One:
                 "search": options.to_json(),
             },
         )
-
-
-FRONT_COLUMNS = (
-    "fingerprint",
-    "accuracy",
-    "parameters",
-    "macs",
-    "latency_ms",
-    "latency_iqr_ms",
-    "size_mb",
-    "on_parameters",
-    "on_macs",
-    "score",
-    "architecture",
-)
-
-
-def write_front(path: Path, evaluations: Sequence[Evaluation]) -> tuple[Evaluation, ...]:
-    """Writes the union of both fronts as CSV, smallest student first, and returns the front over parameters."""
-    over_parameters, over_macs = front(evaluations), front(evaluations, by="macs")
-    on_parameters = {one.fingerprint for one in over_parameters}
-    on_macs = {one.fingerprint for one in over_macs}
-    both = {one.fingerprint: one for one in (*over_parameters, *over_macs)}
-    rows = [
-        (
-            one.fingerprint,
-            one.expected,
-            one.parameters,
-            one.macs,
-            one.latency_ms,
-            one.latency_iqr_ms,
-            one.size_mb,
-            int(one.fingerprint in on_parameters),
-            int(one.fingerprint in on_macs),
-            one.score,
-            one.architecture,
-        )
-        for one in sorted(both.values(), key=lambda one: (one.parameters or 0, one.fingerprint))
-    ]
-    write_csv(path, FRONT_COLUMNS, rows)
-    return over_parameters

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from n2n.evaluate.base import Evaluation, Status
+from n2n.search.files import write_csv
 
 CostName = Literal["parameters", "macs"]
 
@@ -46,3 +48,44 @@ def front(evaluations: Sequence[Evaluation], by: CostName = "parameters") -> tup
     judged = [(one, worth) for one, worth in zip(fine, worths(fine), strict=True) if worth is not None]
     costs = [float((one.parameters if by == "parameters" else one.macs) or 0) for one, _ in judged]
     return tuple(judged[index][0] for index in pareto(costs, [worth for _, worth in judged]))
+
+
+FRONT_COLUMNS = (
+    "fingerprint",
+    "accuracy",
+    "parameters",
+    "macs",
+    "latency_ms",
+    "latency_iqr_ms",
+    "size_mb",
+    "on_parameters",
+    "on_macs",
+    "score",
+    "architecture",
+)
+
+
+def write_front(path: Path, evaluations: Sequence[Evaluation]) -> tuple[Evaluation, ...]:
+    """Writes the union of both fronts as CSV, smallest student first, and returns the front over parameters."""
+    over_parameters, over_macs = front(evaluations), front(evaluations, by="macs")
+    on_parameters = {one.fingerprint for one in over_parameters}
+    on_macs = {one.fingerprint for one in over_macs}
+    both = {one.fingerprint: one for one in (*over_parameters, *over_macs)}
+    rows = [
+        (
+            one.fingerprint,
+            one.expected,
+            one.parameters,
+            one.macs,
+            one.latency_ms,
+            one.latency_iqr_ms,
+            one.size_mb,
+            int(one.fingerprint in on_parameters),
+            int(one.fingerprint in on_macs),
+            one.score,
+            one.architecture,
+        )
+        for one in sorted(both.values(), key=lambda one: (one.parameters or 0, one.fingerprint))
+    ]
+    write_csv(path, FRONT_COLUMNS, rows)
+    return over_parameters

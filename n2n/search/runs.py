@@ -37,11 +37,14 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Best:
-    """The best finished student: accuracy on the test split in 0..1, and how many times fewer parameters."""
+    """The best finished student: accuracy on the test split in 0..1, and how many times fewer parameters.
+
+    `compression` is None where there was no teacher.
+    """
 
     test_accuracy: float
     parameters: int
-    compression: float
+    compression: float | None
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Run:
     Attributes:
         name: its path below the folder that was looked through; "." is that folder itself.
         problem: what is wrong with a broken one, and what to do.
-        teacher: its name; "" where the configuration does not say.
+        teacher: its name, or that of the published space; "" where the configuration does not say.
         budget: as it was given, by option; empty where there was none.
         judged: students so far, without repeats.
         best: None where no student is finished.
@@ -130,7 +133,7 @@ def _read(folder: Path, name: str) -> Run:
     run = Run(
         name,
         State.STOPPED if holder is None else State.RUNNING,
-        teacher=str(teacher.get("name", "")) if isinstance(teacher, dict) else "",
+        teacher=str(teacher.get("name", "")) if isinstance(teacher, dict) else str(config.get("space", "")),
         data=str(config["data"]),
         agent=str(config["agent"]),
         budget={option: config[option] for option in BUDGETS if config.get(option) is not None},
@@ -164,9 +167,9 @@ def _ended(run: Run, result: Mapping[str, Any], path: Path) -> Run:
         return replace(
             run,
             state=State.INTERRUPTED if result["stopped"] == "interrupted" else State.FINISHED,
-            teacher=str(teacher["name"]),
+            teacher=str(teacher["name"]) if teacher else run.teacher,
             judged=int(result["evaluations"]),
-            best=_best(teacher["figures"], students[0]["figures"]) if students else None,
+            best=_best(teacher and teacher["figures"], students[0]["figures"]) if students else None,
             seconds=round(float(result["seconds"]) + float(result["finish_seconds"]), 1),
         )
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
@@ -176,6 +179,7 @@ def _ended(run: Run, result: Mapping[str, Any], path: Path) -> Run:
         ) from error
 
 
-def _best(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> Best:
+def _best(teacher: Mapping[str, Any] | None, student: Mapping[str, Any]) -> Best:
     parameters = int(student["parameters"])
-    return Best(float(student["test_accuracy"]), parameters, round(int(teacher["parameters"]) / parameters, 2))
+    times = None if teacher is None else round(int(teacher["parameters"]) / parameters, 2)
+    return Best(float(student["test_accuracy"]), parameters, times)

@@ -61,37 +61,40 @@ def result_json(
     """What the report is written from, besides the store."""
     return {
         "format": FORMAT,
-        "data": _data_json(finish.data),
+        "data": data_json(finish.data),
         "teacher": {"name": finish.teacher.name, "figures": teacher.to_json()},
         "students": [student.to_json() for student in students],
         "meets_budget": bool(students) and students[0].meets_budget,
         "budget": asdict(budget),
-        "stages": [
-            {
-                "name": stage.name,
-                "num_decisions": stage.num_decisions,
-                "num_actions": stage.num_actions,
-                "evaluations": stage.evaluations,
-                "hits": stage.hits,
-                "filtered": stage.filtered,
-                "seconds": stage.seconds,
-                "judging": stage.judging,
-                "stopped": stage.stopped,
-            }
-            for stage in found.stages
-        ],
+        **loop_json(found),
         "stopped": stopped,
-        "evaluations": found.evaluations,
-        "hits": found.hits,
-        "filtered": found.filtered,
-        "seconds": found.seconds,
-        "overhead": found.overhead,
         "finish_seconds": finish_seconds,
         "notes": list(notes),
     }
 
 
-def _data_json(data: Data) -> dict[str, Any]:
+def loop_json(found: Found) -> dict[str, Any]:
+    """What the loop spent, in all and by stage."""
+    stages = [
+        {
+            "name": stage.name,
+            "num_decisions": stage.num_decisions,
+            "num_actions": stage.num_actions,
+            "evaluations": stage.evaluations,
+            "hits": stage.hits,
+            "filtered": stage.filtered,
+            "seconds": stage.seconds,
+            "judging": stage.judging,
+            "stopped": stage.stopped,
+        }
+        for stage in found.stages
+    ]
+    names = ("evaluations", "hits", "filtered", "seconds", "overhead")
+    return {"stages": stages, **{name: getattr(found, name) for name in names}}
+
+
+def data_json(data: Data) -> dict[str, Any]:
+    """The data with the sizes of their splits."""
     return {
         "name": data.name,
         "fingerprint": data.fingerprint,
