@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from n2n.agents import AGENTS
 from n2n.cli import options, search_space
 from n2n.cli.config import ConfigError, SearchSettings, TrainTeacherSettings
 from n2n.cli.door import OK, UNMET, Outcome, run, say
@@ -65,7 +66,8 @@ def command(
     ] = None,
     seconds: Annotated[float | None, typer.Option("--seconds", help="Wall time for the search.")] = None,
     agent: Annotated[
-        str | None, typer.Option("--agent", help="reinforce, random, uniform, evolution or ppo. [default: reinforce]")
+        str | None,
+        typer.Option("--agent", help=f"{', '.join(AGENTS)}. [default: reinforce; with --space evolution]"),
     ] = None,
     population: Annotated[
         int | None, typer.Option("--population", help="Students that evolution remembers. [default: 8]")
