@@ -227,13 +227,13 @@ def evaluators(name: str) -> str:
               "cheaper than the paper's recipe", "students")  # fmt: skip
     ratios, lines = cheaper(f"{name}-seconds"), []
     for row in rows_of(f"{name}-ranking"):
-        gain = f"{float(row['gain']):+.2f} ({float(row['gain_low']):+.2f} to {float(row['gain_high']):+.2f})"
+        gains = [float(row[key]) for key in ("gain", "gain_low", "gain_high") if row[key]]
         lines.append(
             (
                 row["rung"],
                 row["measure"],
                 f"{float(row['tau']):.2f} ({float(row['low']):.2f} to {float(row['high']):.2f})",
-                gain if row["gain"] else "",
+                "{:+.2f} ({:+.2f} to {:+.2f})".format(*gains) if gains else "",
                 f"{float(row['seconds']):.2g}" if float(row["seconds"] or 0) else "",
                 f"{ratios[row['rung']]:.0f}x" if row["rung"] in ratios else "",
                 row["students"],
