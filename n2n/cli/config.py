@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from n2n.agents import AGENTS
 from n2n.calibration import RUNGS, SEEDS, STUDENTS, TRUTH
 from n2n.distill.objectives import OBJECTIVES
-from n2n.scores import SCORES
+from n2n.scores import AGGREGATES, SCORES
 from n2n.search.export import FORMATS
 from search_spaces import PUBLISHED
 
@@ -202,7 +202,8 @@ class ScoreSettings(DataSettings):
     architectures: Path | None = None
     sample: Annotated[int, Field(gt=0)] | None = None
     scores: Annotated[
-        tuple[Annotated[str, AfterValidator(lambda name: known(name, SCORES, "score"))], ...], BeforeValidator(_names)
+        tuple[Annotated[str, AfterValidator(lambda name: known(name, {**SCORES, **AGGREGATES}, "score"))], ...],
+        BeforeValidator(_names),
     ] = ()
     seeds: Annotated[int, Field(gt=0)] = 1
     batch: Annotated[int, Field(gt=0)] = 64
