@@ -155,6 +155,8 @@ def _is_blur(node: Node) -> bool:
     if not node.name().startswith(_POOLINGS):
         return False
     (source, index), *_ = node.next_functions
+    if source is None:
+        return False
     given, made = (tuple(one.shape[2:]) for one in (source._input_metadata[index], node._input_metadata[0]))
     return given == made and math.prod(made) > 1
 
