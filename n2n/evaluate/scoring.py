@@ -11,10 +11,10 @@ from typing import final
 import torch
 
 from n2n.data.base import TrainingData
-from n2n.data.prepare import prepare
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, Status, evaluation_seed
 from n2n.evaluate.judging import Refuse, digest, judge
+from n2n.evaluate.probing import draw_probe
 from n2n.scores import NEEDS_TEACHER, SCORES, Probe, ScoreError
 from search_spaces.base import Architecture, Cost, SearchSpace
 
@@ -79,7 +79,9 @@ class Scoring:
         for index, probe in enumerate(self.probes):
             own = seed if index == 0 else evaluation_seed(seed, str(index))
             network = self.space.build(student, inherit=self.inherit, importance=self.importance, seed=own)
-            scores.append(SCORES[self.score](network.to(self.device), replace(probe, seed=own)))
+            # A teacher that is drawn anew is the same for all students, so that it runs once and they compare.
+            drawn = probe.seed if self.score in NEEDS_TEACHER else own
+            scores.append(SCORES[self.score](network.to(self.device), replace(probe, seed=drawn)))
         return Evaluation(
             fingerprint=student.fingerprint,
             architecture=student.to_json(),
@@ -137,10 +139,12 @@ def scoring(
     for name, value in (("batch", batch), ("seeds", seeds)):
         if value < 1:
             raise ValueError(f"scoring: {name} must be 1 or more; got {value}")
+    compared = None if teacher is None else teacher.network
+    draws = [evaluation_seed(seed, f"images {index}") for index in range(seeds)]
     return Scoring(
         space=space,
         score=score,
-        probes=tuple(_probe(training, batch, seed, index, device, teacher) for index in range(seeds)),
+        probes=tuple(draw_probe(training, batch=batch, seed=one, device=device, teacher=compared) for one in draws),
         seed=seed,
         device=device,
         teacher_parameters=space.teacher_cost.parameters if teacher is None else teacher.parameters,
@@ -148,12 +152,3 @@ def scoring(
         importance=importance,
         refuse=refuse,
     )
-
-
-def _probe(training: TrainingData, batch: int, seed: int, index: int, device: str, teacher: Teacher | None) -> Probe:
-    """Prepared train images [B, C, H, W] with their labels, drawn by the seed and the index."""
-    generator = torch.Generator().manual_seed(evaluation_seed(seed, f"images {index}"))
-    chosen = torch.randperm(len(training.train), generator=generator)[:batch]
-    split = training.train.subset(chosen)
-    images = prepare(split.images.to(device), mean=training.mean, std=training.std)
-    return Probe(images, split.labels.to(device), None if teacher is None else teacher.network)
