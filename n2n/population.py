@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import math
+import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
+from torch import nn
 
 from n2n.data.base import TrainingData
-from n2n.data.prepare import prepare
 from n2n.evaluate.base import evaluation_seed
-from n2n.scores import NEEDS_TEACHER, SCORES, Probe, ScoreError
+from n2n.evaluate.probing import draw_probe
+from n2n.scores import AGGREGATES, NEEDS_TEACHER, SCORES, Probe, ScoreError, aggregate
 from n2n.search.errors import ArtefactError, SearchError, WriteError
 from search_spaces.base import Draft
 from search_spaces.published import PublishedArchitecture, PublishedSpace
@@ -75,16 +78,18 @@ def score_population(
 
     Columns: `code`, `parameters`, `macs`, one for each score (the mean over seeds; empty where there is none),
     `seconds` of the row, and `failure`, why a score is empty. A row is on disk as soon as it is complete; a file of
-    the same columns is gone on with, and its students are not scored again.
+    the same columns is gone on with, and its students are not scored again. An aggregate has the columns of its parts
+    before its own, which is filled in at the end: it ranks all students of the file against each other.
 
     Args:
         codes: short forms of the students.
         training: images and labels to look at.
-        scores: names of `n2n.scores.SCORES`.
+        scores: names of `n2n.scores.SCORES` and `n2n.scores.AGGREGATES`.
         seeds: how often a student is scored, each time from its own first weights and on its own images.
         seed: of images and weights.
         batch: images of a probe.
-        teacher: the short form of what teacher-aware scores compare with; by default the largest of the space.
+        teacher: the short form of what teacher-aware scores compare with; by default the largest of the space. It has
+            the weights of the seed, the same for all students.
 
     Raises:
         SearchError: an unknown score, no seed, or labels that the space's networks cannot tell.
@@ -92,23 +97,36 @@ def score_population(
         ArtefactError: the file is another one.
         WriteError: the file system refused.
     """
-    unknown = [name for name in scores if name not in SCORES]
-    if unknown or not scores:
-        raise SearchError(f"scores={', '.join(scores)}: expected some of {', '.join(SCORES)}")
+    if not scores or not all(name in SCORES or name in AGGREGATES for name in scores):
+        raise SearchError(f"scores={', '.join(scores)}: expected some of {', '.join([*SCORES, *AGGREGATES])}")
     if seeds < 1 or batch < 1:
         raise SearchError(f"seeds={seeds}, batch={batch}: expected 1 or more of both")
     students = {code: space.from_code(code) for code in codes}
-    probes = [_probe(training, batch, seed + index, device) for index in range(seeds)]
+    names = with_parts(scores)
+    single = [name for name in names if name in SCORES]
     compared = space.from_code(teacher) if teacher is not None else largest(space)
-    columns = ("code", "parameters", "macs", *scores, "seconds", "failure")
+    teachers = any(name in NEEDS_TEACHER for name in single)
+    probes = [
+        draw_probe(training, batch=batch, seed=seed + index, device=device,
+                   teacher=_built(space, compared, seed + index, device) if teachers else None)
+        for index in range(seeds)
+    ]  # fmt: skip
+    columns = ("code", "parameters", "macs", *names, "seconds", "failure")
     left = [code for code in students if code not in _known(out, columns)]
     missing = 0
     for done, code in enumerate(left, start=1):
-        row, failures = _row(space, students[code], compared, probes, scores, seed, device)
+        row, failures = _row(space, students[code], probes, single, seed, device)
         missing += failures
         _append(out, columns, row)
         progress(done, len(left))
+    _fill(out, columns, [name for name in names if name in AGGREGATES])
     return missing
+
+
+def with_parts(scores: Sequence[str]) -> tuple[str, ...]:
+    """The names of scores, before each aggregate those of its parts; each once."""
+    every = [one for name in scores for one in (*AGGREGATES.get(name, ()), name)]
+    return tuple(dict.fromkeys(every))
 
 
 def largest(space: PublishedSpace) -> PublishedArchitecture:
@@ -122,7 +140,6 @@ def largest(space: PublishedSpace) -> PublishedArchitecture:
 def _row(
     space: PublishedSpace,
     student: PublishedArchitecture,
-    teacher: PublishedArchitecture,
     probes: Sequence[Probe],
     scores: Sequence[str],
     seed: int,
@@ -136,10 +153,11 @@ def _row(
         values = []
         for index, probe in enumerate(probes):
             own = evaluation_seed(seed + index, student.fingerprint)
-            network = space.build(student, inherit=False, seed=own).to(device)
-            other = space.build(teacher, inherit=False, seed=own).to(device) if name in NEEDS_TEACHER else None
+            network = _built(space, student, own, device)
+            # A teacher is drawn by the probe's seed, the same for all students; else a student has its own.
+            drawn = probe.seed if name in NEEDS_TEACHER else own
             try:
-                values.append(SCORES[name](network, Probe(probe.images, probe.labels, other, own)))
+                values.append(SCORES[name](network, replace(probe, seed=drawn)))
             except ScoreError as error:
                 failures.append(f"{name}: {error}")
                 break
@@ -148,11 +166,29 @@ def _row(
     return row, len(failures)
 
 
-def _probe(training: TrainingData, batch: int, seed: int, device: str) -> Probe:
-    chosen = torch.randperm(len(training.train), generator=torch.Generator().manual_seed(seed))[:batch]
-    split = training.train.subset(chosen)
-    images = prepare(split.images.to(device), mean=training.mean, std=training.std)  # [B, C, H, W]
-    return Probe(images, split.labels.to(device))
+def _built(space: PublishedSpace, student: PublishedArchitecture, seed: int, device: str) -> nn.Module:
+    return space.build(student, inherit=False, seed=seed).to(device)
+
+
+def _fill(out: Path, columns: tuple[str, ...], aggregates: Sequence[str]) -> None:
+    """Writes the aggregates of all rows of the file, in one go."""
+    if not aggregates:
+        return
+    with out.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for name in aggregates:
+        parts = {part: [float(row[part] or math.nan) for row in rows] for part in AGGREGATES[name]}
+        for row, value in zip(rows, aggregate(parts), strict=True):
+            row[name] = str(value)
+    beside = out.with_name(f"{out.name}.tmp")
+    try:
+        with beside.open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, columns, lineterminator="\n")
+            table.writeheader()
+            table.writerows(rows)
+        os.replace(beside, out)
+    except OSError as error:
+        raise WriteError(f"cannot write {out}: {error.strerror or error}; the rows before are safe") from error
 
 
 def _known(out: Path, columns: tuple[str, ...]) -> set[str]:

@@ -22,7 +22,7 @@ from n2n.agents.base import Agent
 from n2n.data import Data, example_inputs
 from n2n.distill.recipe import forward_passes, full_recipe
 from n2n.distill.teacher import Teacher, fingerprint
-from n2n.evaluate.base import Evaluate, Evaluation, evaluation_seed
+from n2n.evaluate.base import Evaluate, Evaluation
 from n2n.evaluate.cached import Cached, cached
 from n2n.evaluate.memory import Memory, remembered
 from n2n.evaluate.pool_plan import PoolOptions
@@ -109,7 +109,7 @@ class SpaceJob:
         budget = budget_within(options, whole.teacher_cost)
         space = whole.within(limits_of(budget))
         compared = largest(whole) if options.against is None else whole.from_code(options.against)
-        other = whole.build(compared, inherit=False, seed=evaluation_seed(options.seed, compared.fingerprint))
+        other = whole.build(compared, inherit=False, seed=options.seed)  # as `n2n score` does
         judge = scoring(
             space,
             data.training,

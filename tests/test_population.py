@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from n2n.cli.main import app
 from n2n.data import Data, load
 from n2n.evaluate.base import evaluation_seed
 from n2n.population import largest, read_codes, sampled, score_population
-from n2n.scores import SCORES, Probe
+from n2n.scores import AGGREGATES, SCORES, Probe
 from n2n.search.errors import ArtefactError, SearchError
 from search_spaces import PUBLISHED, nas_bench_201
 from search_spaces.published import PublishedSpace
@@ -121,3 +122,15 @@ def test_every_space_can_be_sampled_and_scored(name: str, digits: Data, tmp_path
     out = tmp_path / "scores.csv"
     score_population(opened, sampled(opened, 2, 0), digits.training, scores=("params", "snip"), out=out, batch=4)
     assert len(rows(out)) == 2
+
+
+def test_an_aggregate_ranks_all_rows_of_the_file(space: PublishedSpace, digits: Data, tmp_path: Path) -> None:
+    out = tmp_path / "scores.csv"
+    assert score_population(space, ["333333", "222222"], digits.training, scores=("az_nas",), out=out, batch=8) == 0
+    score_population(space, ["313131"], digits.training, scores=("az_nas",), out=out, batch=8)
+    found, parts = rows(out), AGGREGATES["az_nas"]
+    assert list(found[0]) == ["code", "parameters", "macs", *parts, "az_nas", "seconds", "failure"]
+    values = {part: [float(row[part]) for row in found] for part in parts}
+    ranks = {part: [1 + sum(other < one for other in column) for one in column] for part, column in values.items()}
+    for index, row in enumerate(found):
+        assert float(row["az_nas"]) == pytest.approx(sum(math.log(ranks[part][index] / 3) for part in parts))

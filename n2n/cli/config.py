@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from n2n.agents import AGENTS
 from n2n.calibration import RUNGS, SEEDS, STUDENTS, TRUTH
 from n2n.distill.objectives.expression import parse
-from n2n.scores import SCORES
+from n2n.scores import AGGREGATES, SCORES
 from n2n.search.export import FORMATS
 from search_spaces import PUBLISHED
 
@@ -214,7 +214,10 @@ class ScoreSettings(DataSettings):
     network_args: dict[str, Any] = Field(default_factory=dict)
     architectures: Path | None = None
     sample: Annotated[int, Field(gt=0)] | None = None
-    scores: Annotated[tuple[ScoreName, ...], BeforeValidator(_names)] = ()
+    scores: Annotated[
+        tuple[Annotated[str, AfterValidator(lambda name: known(name, {**SCORES, **AGGREGATES}, "score"))], ...],
+        BeforeValidator(_names),
+    ] = ()
     seeds: Annotated[int, Field(gt=0)] = 1
     batch: Annotated[int, Field(gt=0)] = 64
     against: str | None = None

@@ -21,13 +21,22 @@ from n2n.distill.recipe import Recipe, full_recipe
 from n2n.distill.teacher import Teacher, fingerprint
 from n2n.networks.units import compression_text
 from n2n.report.plots import plot_curve
-from n2n.search.artefacts import ARCHITECTURE, load_student, load_weights, read_student_card, save_student
+from n2n.search.artefacts import (
+    ARCHITECTURE,
+    check_architecture,
+    load_student,
+    load_weights,
+    read_student_card,
+    read_text,
+    save_student,
+)
 from n2n.search.checks import check_network
 from n2n.search.distilling import CHECKPOINT, PLOT, Keeper
 from n2n.search.files import write_json
 from n2n.search.finish import Figures, measure
+from n2n.search.space_students import published_student
 from n2n.search.teachers import TeacherCard, card_of, save_teacher
-from search_spaces.teacher.architecture import architecture_from_json
+from search_spaces.base import Architecture
 
 
 def command(
@@ -203,13 +212,19 @@ def _save(work: _Work, told: dict[str, Any], of_teacher: Figures, made_by: dict[
     """Writes the student's folder with its card."""
     assert work.folder is not None
     card = read_student_card(work.folder)
-    architecture = architecture_from_json((work.folder / ARCHITECTURE).read_text(encoding="utf-8"))
+    text = read_text(work.folder / ARCHITECTURE)
+    architecture: Architecture = (
+        check_architecture(work.folder, card, text)
+        if card.space is None
+        else published_student(card.space, text, card.fingerprint, work.folder)[1]
+    )
     save_student(
         work.out,
         work.student,
         architecture,
         example_inputs=example_inputs(work.base.data),
-        teacher_name=work.base.teacher_name,
+        teacher_name=work.base.teacher_name if card.space is None else None,
+        space=card.space,
         figures=told,
         data=work.base.data,
         layers=card.layers,

@@ -12,7 +12,7 @@ from n2n.cli.config import ConfigError, ScoreSettings
 from n2n.cli.door import Outcome, run, say
 from n2n.cli.networks import load_data
 from n2n.population import read_codes, sampled, score_population
-from n2n.scores import SCORES
+from n2n.scores import AGGREGATES, SCORES
 from n2n.search.space_options import opened_for
 from search_spaces import PUBLISHED
 
@@ -25,7 +25,9 @@ def command(
         Path | None, typer.Option("--architectures", help="CSV file whose column `code` holds short forms.")
     ] = None,
     sample: Annotated[int | None, typer.Option("--sample", help="So many random students instead.")] = None,
-    scores: Annotated[str | None, typer.Option("--scores", help=f"With commas: {', '.join(SCORES)}.")] = None,
+    scores: Annotated[
+        str | None, typer.Option("--scores", help=f"With commas: {', '.join([*SCORES, *AGGREGATES])}.")
+    ] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="The mean over so many is taken. [default: 1]")] = None,
     batch: Annotated[int | None, typer.Option("--batch", help="Images that are looked at. [default: 64]")] = None,
     against: Annotated[

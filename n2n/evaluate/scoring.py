@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from n2n.data.base import TrainingData
-from n2n.data.prepare import prepare
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, Status, evaluation_seed
 from n2n.evaluate.judging import Refuse, digest, judge
+from n2n.evaluate.probing import draw_probe
 from n2n.scores import NEEDS_TEACHER, SCORES, Probe, ScoreError
 from search_spaces.base import Architecture, Cost, SearchSpace
 
@@ -80,7 +80,9 @@ class Scoring:
         for index, probe in enumerate(self.probes):
             own = seed if index == 0 else evaluation_seed(seed, str(index))
             network = self.space.build(student, inherit=self.inherit, importance=self.importance, seed=own)
-            scores.append(SCORES[self.score](network.to(self.device), replace(probe, seed=own)))
+            # A teacher that is drawn anew is the same for all students, so that it runs once and they compare.
+            drawn = probe.seed if self.score in NEEDS_TEACHER else own
+            scores.append(SCORES[self.score](network.to(self.device), replace(probe, seed=drawn)))
         return Evaluation(
             fingerprint=student.fingerprint,
             architecture=student.to_json(),
@@ -144,10 +146,11 @@ def scoring(
     for name, value in (("batch", batch), ("seeds", seeds)):
         if value < 1:
             raise ValueError(f"scoring: {name} must be 1 or more; got {value}")
+    draws = [evaluation_seed(seed, f"images {index}") for index in range(seeds)]
     return Scoring(
         space=space,
         score=score,
-        probes=tuple(_probe(training, batch, seed, index, device, compared) for index in range(seeds)),
+        probes=tuple(draw_probe(training, batch=batch, seed=one, device=device, teacher=compared) for one in draws),
         seed=seed,
         device=device,
         teacher_parameters=_parameters(space, teacher, against),
@@ -162,12 +165,3 @@ def _parameters(space: SearchSpace, teacher: Teacher | None, against: nn.Module 
     if against is not None:
         return None
     return space.teacher_cost.parameters if teacher is None else teacher.parameters
-
-
-def _probe(training: TrainingData, batch: int, seed: int, index: int, device: str, teacher: nn.Module | None) -> Probe:
-    """Prepared train images [B, C, H, W] with their labels, drawn by the seed and the index."""
-    generator = torch.Generator().manual_seed(evaluation_seed(seed, f"images {index}"))
-    chosen = torch.randperm(len(training.train), generator=generator)[:batch]
-    split = training.train.subset(chosen)
-    images = prepare(split.images.to(device), mean=training.mean, std=training.std)
-    return Probe(images, split.labels.to(device), teacher)

@@ -8,9 +8,12 @@ from n2n.scores.fisher import fisher
 from n2n.scores.grad_norm import grad_norm
 from n2n.scores.grasp import grasp
 from n2n.scores.jacov import jacov
+from n2n.scores.live_capacity import live_capacity
 from n2n.scores.macs import macs
 from n2n.scores.naswot import naswot
 from n2n.scores.params import params
+from n2n.scores.paths import live_params, path_length
+from n2n.scores.readout import readout
 from n2n.scores.snip import snip
 from n2n.scores.swap import swap
 from n2n.scores.synflow import synflow
@@ -38,10 +41,20 @@ SCORES: dict[str, Score] = {
     "az_progressivity": az_progressivity,
     "az_trainability": az_trainability,
     "az_complexity": az_complexity,
+    "live_capacity": live_capacity,
+    "live_params": live_params,
+    "path_length": path_length,
+    "readout": readout,
 }
 """Every score by its name; a new one is a file, a line here, and then under the contract test."""
 
-NEEDS_TEACHER = frozenset({"diswot", "diswot_semantic", "diswot_relation", "diswot_free"})
+AGGREGATES: dict[str, tuple[str, ...]] = {
+    "az_nas": ("az_expressivity", "az_progressivity", "az_trainability", "az_complexity"),
+    "taught_capacity": ("live_capacity", "readout"),
+}
+"""Scores of a whole population: the log-rank sum (`aggregate`) of the scores that they are put together from."""
+
+NEEDS_TEACHER = frozenset({"diswot", "diswot_semantic", "diswot_relation", "diswot_free", "readout"})
 """The scores that compare with a teacher: without one in the probe they raise a ScoreError."""
 
-__all__ = ["NEEDS_TEACHER", "SCORES", "Probe", "Score", "ScoreError", "aggregate"]
+__all__ = ["AGGREGATES", "NEEDS_TEACHER", "SCORES", "Probe", "Score", "ScoreError", "aggregate"]

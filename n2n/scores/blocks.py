@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from n2n.networks.stages import channels_first
 from n2n.scores.base import ScoreError
+from n2n.scores.graph import inputs_first, leaf_of, paths_after, paths_before, sources
 
 
 @dataclass(frozen=True)
@@ -98,39 +99,14 @@ def _boundaries(output: Node, leaf: Tensor) -> list[tuple[Node, int]]:
 
     An operation is on all paths where the number of paths through it, those before times those after, is that of all.
     """
-    order = _inputs_first(output)
-    before, weights, bits = dict.fromkeys(order, 0), dict.fromkeys(order, 0), 0
+    order = inputs_first(output)
+    before, after = paths_before(order, leaf), paths_after(order, output)
+    weights, bits = dict.fromkeys(order, 0), 0
     for node in order:
-        variable = getattr(node, "variable", None)
-        if variable is leaf:
-            before[node] = 1
-        elif variable is not None and variable.ndim >= 2:
+        variable = leaf_of(node)
+        if variable is not None and variable is not leaf and variable.ndim >= 2:
             weights[node], bits = 1 << bits, bits + 1
-        for source in _sources(node):
-            before[node] += before[source]
+        for source in sources(node):
             weights[node] |= weights[source]
-    after = dict.fromkeys(order, 0)
-    after[output] = 1
-    for node in reversed(order):
-        for source in _sources(node):
-            after[source] += after[node]
     paths = before[output]
     return [(node, weights[node]) for node in order if before[node] and before[node] * after[node] == paths]
-
-
-def _sources(node: Node) -> list[Node]:
-    return [source for source, _ in node.next_functions if source is not None]
-
-
-def _inputs_first(output: Node) -> list[Node]:
-    """All operations below the output, each after those that it takes its inputs from."""
-    order: dict[Node, None] = {}
-    stack = [(output, False)]
-    while stack:
-        node, ready = stack.pop()
-        if ready:
-            order[node] = None
-        elif node not in order:
-            stack.append((node, True))
-            stack.extend((source, False) for source in _sources(node) if source not in order)
-    return list(order)

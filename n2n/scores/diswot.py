@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from n2n.scores.base import Probe, ScoreError, batch_statistics, borrowed, finit
 from n2n.scores.before_pooling import before_pooling, classifier_of
 from n2n.scores.fresh import draw_weights
 from n2n.scores.loss import cross_entropy, gradients
+from n2n.scores.teacher_memory import TeacherMemory
 
 
 def diswot(network: nn.Module, probe: Probe, *, seeds: int = 1) -> float:
@@ -91,6 +93,9 @@ class _Signals:
     gradient: Tensor
 
 
+_TEACHERS: TeacherMemory[_Signals] = TeacherMemory()
+
+
 def _signals(network: nn.Module, probe: Probe, name: str) -> _Signals:
     """One pass forth and back of the network with random weights of the probe's seed."""
     few = probe.images[:2]
@@ -122,7 +127,8 @@ def _mean(
     values = []
     for index in range(seeds):
         seeded = replace(probe, seed=(probe.seed + index) % 2**32)
-        values.append(metric(_signals(probe.teacher, seeded, name), _signals(network, seeded, name)))
+        teacher = _TEACHERS.take(probe.teacher, seeded, partial(_signals, probe.teacher, seeded, name), redrawn=True)
+        values.append(metric(teacher, _signals(network, seeded, name)))
     return finite(math.fsum(values) / seeds, name, "take another score")
 
 

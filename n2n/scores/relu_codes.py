@@ -99,7 +99,10 @@ def read_codes(network: nn.Module, probe: Probe, name: str, see: Callable[[Tenso
         with watching_relus(flat):
             outputs = network(probe.images)
     if units == 0:
-        raise ScoreError(f"{name}: expected ReLU units, found none in the forward pass; take another score")
+        raise ScoreError(
+            f"{name}: expected ReLU units, found none in the forward pass; a code says on which side of a ReLU a value"
+            f" is, and a smooth activation (GELU, SiLU) has no sides: take 'az_expressivity' or another score"
+        )
     if isinstance(outputs, Tensor) and not bool(torch.isfinite(outputs).all()):
         raise ScoreError(f"{name}: expected finite outputs, found NaN or infinite ones; look at the network's weights")
     return units

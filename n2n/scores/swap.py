@@ -33,7 +33,8 @@ def swap(network: nn.Module, probe: Probe) -> float:
 
 def _different(rows: Tensor) -> Tensor:
     """The rows without repeats."""
-    different: Tensor = torch.unique(rows, dim=0)
+    # Sorting numbers is ten times as fast as sorting rows.
+    different: Tensor = torch.unique(rows[:, 0])[:, None] if rows.shape[1] == 1 else torch.unique(rows, dim=0)
     return different
 
 

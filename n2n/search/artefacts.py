@@ -17,7 +17,7 @@ from n2n.networks import build_teacher
 from n2n.search.cards import card_text, other_network
 from n2n.search.errors import ArtefactError
 from n2n.search.files import read_json, write_folder, write_json, write_tensors, write_text
-from n2n.search.space_students import SpaceName, published_network
+from n2n.search.space_students import SpaceName, published_student
 from search_spaces.base import Architecture, LayerChange, SpaceError
 from search_spaces.teacher.architecture import TeacherArchitecture, architecture_from_json
 from search_spaces.teacher.reading import read, rebuild
@@ -243,7 +243,8 @@ def load_student(
     folder = Path(path)
     card = read_student_card(folder)
     if card.space is not None:
-        own = published_network(card.space, read_text(folder / ARCHITECTURE), card.fingerprint, folder)
+        space, published = published_student(card.space, read_text(folder / ARCHITECTURE), card.fingerprint, folder)
+        own = space.build(published, inherit=False)
         load_weights(own, folder / MODEL)
         return own.eval()
     if network is None:

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from n2n.search.errors import ArtefactError
 from search_spaces import PUBLISHED
 from search_spaces.base import SpaceError
@@ -48,8 +46,10 @@ class SpaceName:
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.kwargs.items())}) {self.code}"
 
 
-def published_network(student: SpaceName, architecture: str, fingerprint: str, folder: Path) -> nn.Module:
-    """The network of a student folder, with fresh weights.
+def published_student(
+    student: SpaceName, architecture: str, fingerprint: str, folder: Path
+) -> tuple[PublishedSpace, PublishedArchitecture]:
+    """The student of a folder, with its space open.
 
     Args:
         architecture: the JSON form that the folder holds.
@@ -73,4 +73,4 @@ def published_network(student: SpaceName, architecture: str, fingerprint: str, f
             f"{folder}: the architecture is {known.code}, the card is of {student.code} ({fingerprint}): the files are"
             " of different students; restore them or run again"
         )
-    return space.build(known, inherit=False)
+    return space, known

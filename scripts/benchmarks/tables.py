@@ -227,13 +227,13 @@ def evaluators(name: str) -> str:
               "cheaper than the paper's recipe", "students")  # fmt: skip
     ratios, lines = cheaper(f"{name}-seconds"), []
     for row in rows_of(f"{name}-ranking"):
-        gain = f"{float(row['gain']):+.2f} ({float(row['gain_low']):+.2f} to {float(row['gain_high']):+.2f})"
+        gains = [float(row[key]) for key in ("gain", "gain_low", "gain_high") if row[key]]
         lines.append(
             (
                 row["rung"],
                 row["measure"],
                 f"{float(row['tau']):.2f} ({float(row['low']):.2f} to {float(row['high']):.2f})",
-                gain if row["gain"] else "",
+                "{:+.2f} ({:+.2f} to {:+.2f})".format(*gains) if gains else "",
                 f"{float(row['seconds']):.2g}" if float(row["seconds"] or 0) else "",
                 f"{ratios[row['rung']]:.0f}x" if row["rung"] in ratios else "",
                 row["students"],
@@ -249,6 +249,53 @@ def cheaper(name: str) -> dict[str, float]:
         seconds.setdefault(row["rung"], {})[row["fingerprint"]] = float(row["seconds"])
     paper = seconds.get(PAPER, {})
     return {rung: median(paper[key] / own[key] for key in own) for rung, own in seconds.items() if paper}
+
+
+def training_free(name: str) -> str:
+    """Kendall's tau and Spearman's rho of the scores beside published taus; a score is a row."""
+    header = (
+        "score",
+        "S0",
+        "of single seeds",
+        "published",
+        "1,000 cells",
+        "chosen on, other half",
+        "all 15,625",
+        "published",
+    )
+    found = {(row["space"], row["score"]): row for row in rows_of(name)}
+    lines = []
+    for score in dict.fromkeys(score for _, score in found):
+        small, cells, every = (found.get((space, score), {}) for space in ("s0", "nb201", "nb201-all"))
+        single = [float(one) for one in small.get("kendall_single", "").split()]
+        spread = f"{mean(single):.2f} ({min(single):.2f} to {max(single):.2f})" if len(single) > 1 else ""
+        count = int(cells.get("students", 0))
+        some = f" ({count} cells)" if 0 < count < 1000 else ""
+        halves = "" if some else cells.get("kendall_single", "").replace(" ", ", ")
+        lines.append((f"`{score}`", both(small), spread, small.get("published_kendall", ""), both(cells) + some, halves,
+                      both(every), cells.get("published_kendall", "")))  # fmt: skip
+    return markdown(header, lines)
+
+
+def both(row: dict[str, str]) -> str:
+    """tau and rho."""
+    return f"{float(row['kendall']):.3f} / {float(row['spearman']):.3f}" if row else ""
+
+
+def evolved(name: str) -> str:
+    """What evolution by a score finds."""
+    header = ("score", "seed", "cells scored", "CPU minutes", "found", "its accuracy", "place of 15,625", "best scored",
+              "best of all", "a random cell", "best of as many random cells, all trained")  # fmt: skip
+    columns = ("accuracy", "place", "best_of_scored", "table_best", "random_mean", "random_best_if_trained")
+    return markdown(header, [(f"`{row['score']}`", row["seed"], row["scored"], row["cpu_minutes"], row["cell"],
+                              *(row[column] for column in columns)) for row in rows_of(name)])  # fmt: skip
+
+
+def costs(name: str) -> str:
+    """CPU seconds of each score for a network, cheapest first."""
+    rows = sorted(rows_of(name), key=lambda row: float(row["median_cpu_seconds"]))
+    lines = [(f"`{row['score']}`", f"{float(row['median_cpu_seconds']):.3f}", row["batch"]) for row in rows]
+    return markdown(("score", "CPU seconds a network", "images"), lines)
 
 
 def millions(value: str) -> str:
@@ -271,6 +318,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "table: workers": lambda: workers("scaling"),
     "table: cluster": lambda: cluster("scaling"),
     "table: evaluators": lambda: evaluators("fashion-mnist"),
+    "table: training-free": lambda: training_free("training-free"),
+    "table: training-free-evolution": lambda: evolved("training-free-evolution"),
+    "table: training-free-cost": lambda: costs("training-free-cost"),
     "reading: coverage": lambda: covered("coverage"),
     "table: learning": lambda: learning("policies-learning-nas_bench_201", NAS_BENCH_201),
     "reading: learning": lambda: learned("policies-learning-nas_bench_201", NAS_BENCH_201),

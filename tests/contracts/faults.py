@@ -29,6 +29,11 @@ class Faults:
         for index in range(times):
             (self.folder / f"{student.fingerprint}-{index}-{fault}").touch()
 
+    def clear(self, student: Architecture) -> None:
+        """Nothing is planted for the student any more."""
+        for one in self.folder.glob(f"{student.fingerprint}-*-*"):
+            one.unlink()
+
     def strike(self, student: Architecture) -> None:
         """Does what is planted, once."""
         for one in sorted(self.folder.glob(f"{student.fingerprint}-*-*")):

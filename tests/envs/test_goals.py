@@ -76,7 +76,7 @@ def test_what_is_wrong_with_a_goal_is_said() -> None:
 def test_one_policy_gives_a_student_for_every_goal() -> None:
     agent = ppo(len(FEATURES), SPACE.num_actions, SPACE.num_decisions, seed=0)
     env = GoalVectorEnv(SPACE, size_evaluate(SPACE), asked, 8, drawn_goals(seed=0, least=0.1, free=0.0))
-    for _ in range(150):
+    for _ in range(220):
         agent.learn(rollout(env, agent).trajectory)
     found = []
     for share in (0.15, 0.3, 0.6, 1.0):

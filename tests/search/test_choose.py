@@ -62,7 +62,10 @@ def test_where_nobody_meets_the_budget_the_smallest_of_the_front_stands_in() -> 
     assert one.evaluation.fingerprint == "less"
     assert one.violations == ("400 parameters, 100 allowed",)
     assert choose([], FREE, REWARD, 2) == ()
-    assert choose([judged("scored", 100, None)], FREE, REWARD, 2) == (), "nothing is known of its accuracy"
+    scored = judged("scored", 100, None)
+    assert [one.evaluation for one in choose([scored], FREE, REWARD, 2)] == [scored]
+    (one,) = choose([scored, judged("less", 400, 0.6)], FREE, REWARD, 2)
+    assert one.evaluation.fingerprint == "less", "nothing is known of the other's accuracy"
 
 
 shares = st.floats(0, 1)
