@@ -217,38 +217,52 @@ def cluster(name: str) -> str:
     return markdown(header, lines)
 
 
+FEWEST = 12
+"""Students of a rung that is shown."""
 PAPER = "paper:5e"
 """What judgements are compared with: five epochs from scratch (Ashok et al., section 4)."""
 
 
 def evaluators(name: str) -> str:
-    """How rungs rank a panel, and what they cost beside the paper's recipe."""
-    header = ("judgement", "by", "Kendall's tau (95%)", "beyond the parameter count", "seconds",
+    """How rungs rank a panel by what they say of a student, and what they cost beside the paper's recipe."""
+    header = ("judgement", "tau by agreement or score", "tau by accuracy",
+              "the better of both beyond the parameter count", "seconds a student",
               "cheaper than the paper's recipe", "students")  # fmt: skip
-    ratios, lines = cheaper(f"{name}-seconds"), []
+    rungs: dict[str, dict[str, dict[str, str]]] = {}
     for row in rows_of(f"{name}-ranking"):
-        gains = [float(row[key]) for key in ("gain", "gain_low", "gain_high") if row[key]]
+        rungs.setdefault(row["rung"], {})[row["measure"]] = row
+    seconds, lines = seconds_of(f"{name}-seconds"), []
+    for rung, by in sorted(rungs.items(), key=lambda pair: max(float(row["tau"]) for row in pair[1].values())):
+        best = max(by.values(), key=lambda row: float(row["tau"]))
+        if int(best["students"]) < FEWEST and "seeds" not in rung:
+            continue  # it has only begun
+        gains = [float(best[key]) for key in ("gain", "gain_low", "gain_high") if best[key]]
+        own, paper = seconds.get(rung, {}), seconds.get(PAPER, {})
         lines.append(
             (
-                row["rung"],
-                row["measure"],
-                f"{float(row['tau']):.2f} ({float(row['low']):.2f} to {float(row['high']):.2f})",
+                rung,
+                interval(by.get("agreement") or by.get("score") or by.get("")),
+                interval(by.get("accuracy")),
                 "{:+.2f} ({:+.2f} to {:+.2f})".format(*gains) if gains else "",
-                f"{float(row['seconds']):.2g}" if float(row["seconds"] or 0) else "",
-                f"{ratios[row['rung']]:.0f}x" if row["rung"] in ratios else "",
-                row["students"],
+                f"{median(own.values()):.2g}" if own else "",
+                f"{median(paper[key] / own[key] for key in own):.0f}x" if own and paper else "",
+                best["students"],
             )
         )
     return markdown(header, lines)
 
 
-def cheaper(name: str) -> dict[str, float]:
-    """By rung, the median over students of the seconds of the paper's recipe over its own."""
+def interval(row: dict[str, str] | None) -> str:
+    """Kendall's tau and its 95% interval."""
+    return "" if row is None else f"{float(row['tau']):.2f} ({float(row['low']):.2f} to {float(row['high']):.2f})"
+
+
+def seconds_of(name: str) -> dict[str, dict[str, float]]:
+    """By rung and student."""
     seconds: dict[str, dict[str, float]] = {}
     for row in rows_of(name):
         seconds.setdefault(row["rung"], {})[row["fingerprint"]] = float(row["seconds"])
-    paper = seconds.get(PAPER, {})
-    return {rung: median(paper[key] / own[key] for key in own) for rung, own in seconds.items() if paper}
+    return seconds
 
 
 def training_free(name: str) -> str:
