@@ -297,12 +297,12 @@ def both(row: dict[str, str]) -> str:
 
 
 def evolved(name: str) -> str:
-    """What evolution by a score finds."""
-    header = ("score", "seed", "cells scored", "CPU minutes", "found", "its accuracy", "place of 15,625", "best scored",
-              "best of all", "a random cell", "best of as many random cells, all trained")  # fmt: skip
-    columns = ("accuracy", "place", "best_of_scored", "table_best", "random_mean", "random_best_if_trained")
-    return markdown(header, [(f"`{row['score']}`", row["seed"], row["scored"], row["cpu_minutes"], row["cell"],
-                              *(row[column] for column in columns)) for row in rows_of(name)])  # fmt: skip
+    """What searches by a score find in NAS-Bench-201."""
+    header = ("score", "agent", "seed", "cells scored", "minutes", "found", "its accuracy", "place of 15,625",
+              "best scored", "best of all", "a random cell", "best of 1,000 random cells, all trained")  # fmt: skip
+    columns = ("agent", "seed", "scored", "minutes", "cell", "accuracy", "place", "best_of_scored", "table_best",
+               "random_mean", "random_best_if_trained")  # fmt: skip
+    return markdown(header, [(f"`{row['score']}`", *(row[column] for column in columns)) for row in rows_of(name)])
 
 
 def costs(name: str) -> str:

@@ -18,21 +18,23 @@ import argparse
 import csv
 import platform
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 from training_free_table import SEEDLESS, SEEDS, nb201_codes, nb201_truth, s0_codes, table_of, write_tables
 
-from n2n.data import TrainingData, load
+import n2n
+from n2n.data import Data, TrainingData, load
 from n2n.evaluate.base import evaluation_seed
 from n2n.evaluate.probing import draw_probe
 from n2n.networks.latency import processor
 from n2n.population import largest, score_population
 from n2n.scores import NEEDS_TEACHER, SCORES, Probe, ScoreError
+from n2n.search.store import read_records
 from search_spaces import cifar_resnet, nas_bench_201
 from search_spaces.published import PublishedArchitecture, PublishedSpace
 
@@ -40,9 +42,8 @@ RESULTS = Path(__file__).parent / "results"
 BATCH = {"s0": 64, "nb201": 32}
 TIMED = 4
 CLASSES = 100
-EVALUATIONS, POPULATION, TOURNAMENT, EVOLUTIONS = 1000, 36, 8, 2
-PATIENCE = 20
-"""Children for each cell to score, at most: most of them are known once the population is of one kind."""
+EVALUATIONS, POPULATION, TOURNAMENT, SEARCHES = 1000, 36, 8, 2
+AGENTS = ("evolution", "random")
 
 
 def hundred_classes(training: TrainingData) -> TrainingData:
@@ -95,62 +96,43 @@ def measure_cost(training: TrainingData, names: Sequence[str], more: dict[str, o
     write(RESULTS / "training-free-cost.csv", rows)
 
 
-def evolve(training: TrainingData, data_dir: Path, names: Sequence[str], more: dict[str, object]) -> None:
-    """Searches by each score with each seed; a row of the file that is there is not made again."""
-    path = RESULTS / "training-free-evolution.csv"
-    for name in names:
-        for seed in range(EVOLUTIONS):
-            done = table_of(path) if path.exists() else []
-            if not any((row["score"], row["seed"]) == (name, str(seed)) for row in done):
-                write(path, [*done, {**searched(training, nb201_truth(data_dir), name, seed), **more}])
+def evolve(data_dir: Path, raw: Path, names: Sequence[str], more: dict[str, object]) -> None:
+    """Searches by each score with each agent and seed; a row of the file that is there is not made again."""
+    path, truth = RESULTS / "training-free-evolution.csv", nb201_truth(data_dir)
+    data = load("cifar-10", data_dir=data_dir)
+    for name, agent, seed in product(names, AGENTS, range(SEARCHES)):
+        done = table_of(path) if path.exists() else []
+        if not any((row["score"], row["agent"], row["seed"]) == (name, agent, str(seed)) for row in done):
+            write(path, [*done, {**searched(data, truth, raw / f"{name}-{agent}-{seed}", name, agent, seed), **more}])
 
 
-def searched(training: TrainingData, truth: dict[str, float], name: str, seed: int) -> dict[str, object]:
-    """Evolution until 1,000 different cells are scored, and as many random cells beside it: a row."""
-    space, start, cpu = nas_bench_201(), time.monotonic(), time.process_time()
-    teacher = space.build(largest(space), inherit=False, seed=seed)
-    probe = draw_probe(training, batch=BATCH["nb201"], seed=seed, teacher=teacher)
-    scored = evolution(space, lambda cell: score_of(space, cell, name, probe), seed)
-    minutes, busy = (time.monotonic() - start) / 60, (time.process_time() - cpu) / 60
-    best, ordered = max(scored, key=scored.__getitem__), sorted(truth.values(), reverse=True)
-    rng = np.random.default_rng(seed)
+def searched(data: Data, truth: dict[str, float], out: Path, name: str, agent: str, seed: int) -> dict[str, object]:
+    """One search by a score, and as many random cells beside it: a row."""
+    options = {"population": POPULATION, "tournament": TOURNAMENT} if agent == "evolution" else {}
+    start = time.monotonic()
+    result = n2n.search_space("nas_bench_201", data, out=out, evaluate=name, agent=agent, evaluations=EVALUATIONS,
+                              seed=seed, final_epochs=0, force=True, progress=False, threads=1, **options)  # fmt: skip
+    minutes = (time.monotonic() - start) / 60
+    space, best = nas_bench_201(), result.best[0].code
+    codes = {space.from_json(one.evaluation.architecture).code for one in read_records(out)}
+    ordered, rng = sorted(truth.values(), reverse=True), np.random.default_rng(seed)
     drawn = [truth[space.random(rng).code] for _ in range(EVALUATIONS)]
     row: dict[str, object] = {
         "score": name,
+        "agent": agent,
         "seed": seed,
-        "scored": len(scored),
+        "scored": len(codes),
         "minutes": round(minutes, 2),
-        "cpu_minutes": round(busy, 2),
-        "cell": best.code,
-        "accuracy": truth[best.code],
-        "place": 1 + ordered.index(truth[best.code]),
+        "cell": best,
+        "accuracy": truth[best],
+        "place": 1 + ordered.index(truth[best]),
         "table_best": ordered[0],
-        "best_of_scored": max(truth[cell.code] for cell in scored),
+        "best_of_scored": max(truth[code] for code in codes),
         "random_mean": round(float(np.mean(drawn)), 3),
         "random_best_if_trained": max(drawn),
     }
     print(row, flush=True)
     return row
-
-
-def evolution(space: PublishedSpace, score: Callable[[PublishedArchitecture], float], seed: int
-              ) -> dict[PublishedArchitecture, float]:  # fmt: skip
-    """Real et al. 2019: the best of a random tournament has a child with one decision redrawn, and the oldest dies."""
-    rng = np.random.default_rng(seed)
-    known: dict[PublishedArchitecture, float] = {}
-    alive: deque[PublishedArchitecture] = deque(maxlen=POPULATION)
-    for _ in range(PATIENCE * EVALUATIONS):
-        if len(known) == EVALUATIONS:
-            break
-        if len(alive) < POPULATION:
-            child = space.random(rng)
-        else:
-            entrants = [alive[int(index)] for index in rng.integers(POPULATION, size=TOURNAMENT)]
-            child = space.mutate(max(entrants, key=known.__getitem__), rng)
-        if child not in known:
-            known[child] = score(child)
-        alive.append(child)
-    return known
 
 
 def seconds(space: PublishedSpace, cell: PublishedArchitecture, name: str, probe: Probe) -> float:
@@ -203,7 +185,7 @@ def main() -> None:
     elif asked.part == "cost":
         measure_cost(training, asked.scores, more)
     else:
-        evolve(training, asked.data_dir, asked.scores, more)
+        evolve(asked.data_dir, asked.raw, asked.scores, more)
 
 
 if __name__ == "__main__":
