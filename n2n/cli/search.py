@@ -311,7 +311,8 @@ def show(result: SearchResult, rest: str) -> None:
     if not result.students:
         more = "it was interrupted" if result.stopped == "interrupted" else "allow more --evaluations or a wider budget"
         typer.echo(f"no student was finished; {more}")
-    typer.echo(f"{result.evaluations} students judged in {result.seconds:.0f} s; ended by: {result.stopped}")
+    known = f", {result.reused} of them by the cache" if result.reused else ""
+    typer.echo(f"{result.evaluations} students judged{known} in {result.seconds:.0f} s; ended by: {result.stopped}")
     typer.echo(f"run folder: {result.out}\nlook next at:")
     typer.echo(f"  {result.out / 'report.md'}")
     for one in result.students[:1]:

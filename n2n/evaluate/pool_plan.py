@@ -148,8 +148,8 @@ def check_processes(workers: int, memory: int | None) -> None:
     if memory is not None and workers * PROCESS_BYTES > memory:
         raise PoolError(
             f"{workers} workers do not fit: each takes {_gb(PROCESS_BYTES)} for Python, PyTorch and Ray alone,"
-            f" {_gb(workers * PROCESS_BYTES)} in all, and this machine has {_gb(memory)}. Do: use"
-            f" {memory // PROCESS_BYTES} workers or fewer, as many as there are cores say"
+            f" {_gb(workers * PROCESS_BYTES)} in all, and this machine has {_gb(memory)}. Do: use as"
+            f" many workers as there are cores, and {memory // PROCESS_BYTES} at most"
         )
 
 

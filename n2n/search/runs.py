@@ -20,6 +20,8 @@ from n2n.search.options import BUDGETS
 DEPTH = 3
 """How many folders below the one that is named runs are looked for."""
 CONFIG, ENVIRONMENT, RESULT, LOG = "config.json", "environment.json", "result.json", "run.log"
+SWEEP = "states.json"
+"""What a sweep's folder holds, and a run's does not."""
 
 
 class State(StrEnum):
@@ -104,6 +106,8 @@ def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
         yield folder
         return
     names = {child.name for child in children}
+    if SWEEP in names and CONFIG not in names:
+        names.discard(LOCK)  # of the sweep, whose trials are runs below it
     if store.FILE in names or LOCK in names or (CONFIG in names and names & {ENVIRONMENT, RESULT}):
         yield folder
     elif depth:
@@ -181,5 +185,5 @@ def _ended(run: Run, result: Mapping[str, Any], path: Path) -> Run:
 
 def _best(teacher: Mapping[str, Any] | None, student: Mapping[str, Any]) -> Best:
     parameters = int(student["parameters"])
-    times = None if teacher is None else round(int(teacher["parameters"]) / parameters, 2)
+    times = None if teacher is None else int(teacher["parameters"]) / parameters
     return Best(float(student["test_accuracy"]), parameters, times)

@@ -269,7 +269,7 @@ def test_the_users_own_network_comes_with_a_weights_file(
     ("arguments", "expected"),
     [
         (("serach",), "unknown command 'serach'; the commands are: train-teacher, inspect, search"),
-        (("search", "--evalutions", "3"), "unknown flag --evalutions; n2n search has: --address, --agent"),
+        (("search", "--evalutions", "3"), "unknown flag --evalutions; n2n search has: --address, --against, --agent"),
         (("search",), "--out FOLDER is required"),
         (("search", "--out", "r", "--data", "digitz"), "--data digitz needs a trained network"),
         (("search", "--out", "r", "--network", "resnet-20"), "unknown network 'resnet-20' (did you mean 'resnet20'?)"),
