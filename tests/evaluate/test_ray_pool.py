@@ -101,7 +101,15 @@ def test_a_poisoned_student_is_given_up_alone(pool, world, planted, undisturbed)
     assert sorted(planted.noted("judged")[before:]) == sorted(students[index].fingerprint for index in others)
 
 
-def test_an_interrupt_keeps_what_was_judged(pool, world, planted, undisturbed):
+@pytest.fixture
+def interruptible():
+    """Where tests run in the background of a shell, a process begins with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_keeps_what_was_judged(pool, world, planted, undisturbed, interruptible):
     students, before = world.students(6), len(planted.noted("judged"))
     hanging = students[0]  # the smallest, so the last in line
     planted.plant(hanging, "hang", times=2)  # however slow the machine is, the interrupt comes before it is given up
