@@ -249,13 +249,18 @@ def _check_evolution(options: SearchOptions) -> None:
 def _check_asynchronous(options: SearchOptions) -> None:
     """Refuses an asynchronous search that has nobody to wait for, or a ladder, which compares whole batches."""
     if options.asynchronous and options.workers == 0:
-        raise SearchError("asynchronous=True needs workers that judge side by side; say workers=2 or more, or 'auto'")
+        raise SearchError(
+            "asynchronous=True (--async) needs workers that judge side by side; say workers=2 (--workers 2) or more, or"
+            " 'auto'"
+        )
     if options.asynchronous and options.ladder:
-        raise SearchError("asynchronous=True does not go with a ladder, whose rungs compare the students of a batch")
+        raise SearchError(
+            "asynchronous=True (--async) does not go with a ladder, whose rungs compare the students of a batch"
+        )
     if options.asynchronous and options.agent not in PATIENT:
         raise SearchError(
-            f"asynchronous=True: the agent {options.agent!r} learns from its latest rollouts only; choose one of"
-            f" {', '.join(PATIENT)}"
+            f"asynchronous=True (--async): the agent {options.agent!r} learns from its latest rollouts only; choose one"
+            f" of {', '.join(PATIENT)}"
         )
 
 
