@@ -32,7 +32,7 @@ from n2n.evaluate.judging import digest
 from n2n.evaluate.ladder import Climbs
 from n2n.evaluate.memory import Memory, remembered
 from n2n.networks import Timings
-from n2n.policies import Policy, PolicyError, PolicyMeta, save_policy
+from n2n.policies import Policy, PolicyError, save_stage
 from n2n.report import write_report
 from n2n.reward import Budget, Reward, ScoreReward, make_reward, make_score_reward
 from n2n.search.artefacts import TeacherName
@@ -49,7 +49,7 @@ from n2n.search.progress import Display
 from n2n.search.reference import reference_scores
 from n2n.search.resume import CONFIG, ENVIRONMENT, JOURNAL, Earlier
 from n2n.search.spaces import TeacherSpaces, gradients, opened, reach
-from n2n.search.stage import StageResult, nothing_stored
+from n2n.search.stage import nothing_stored
 from n2n.search.store import first_judgements
 from n2n.search.summary import config_json, remarks, result_json
 from n2n.search.two_stage import Found, Rewards, two_stage
@@ -285,7 +285,16 @@ class Job:
         hold = Persistence(interrupted=found.stopped == "interrupted")
         front = hold.do(lambda: write_front(out / "front.csv", judged))
         for stage in found.stages:
-            hold.do(partial(_save_policy, out, stage, finish))
+            hold.do(
+                partial(
+                    save_stage,
+                    out,
+                    stage,
+                    agent=finish.options.agent,
+                    seed=finish.options.seed,
+                    network=finish.teacher.name,
+                )
+            )
         choices = choose(judged, self.budget, self._reward(Budget()), finish.options.finalists)
         space_of = {one.evaluation.fingerprint: found.spaces[one.stage] for one in found.records}
         teacher = hold.do(lambda: finish.measured(TEACHER, finish.teacher.network))
@@ -352,19 +361,3 @@ def stage_seed(seed: int, stage: str) -> int:
 def plain(make_evaluate: MakeEvaluate, space: SearchSpace, journal: Memory, seed: int) -> Iterator[Evaluate]:
     """A judge of the caller's; what it says is kept in the run's own file."""
     yield cached(remembered(make_evaluate(space), journal, recipe=f"of the caller, {space.name}", seed=seed))
-
-
-def _save_policy(out: Path, stage: StageResult, finish: Finish) -> None:
-    """Writes the agent's weights; agents without leave nothing."""
-    if not stage.state:
-        return
-    meta = PolicyMeta(
-        agent=finish.options.agent,
-        stage=stage.name,
-        num_actions=stage.num_actions,
-        num_decisions=stage.num_decisions,
-        seed=finish.options.seed,
-        updates=stage.updates,
-        network=finish.teacher.name,
-    )
-    save_policy(out / "policies" / stage.name, stage.state, meta)

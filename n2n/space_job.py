@@ -29,7 +29,7 @@ from n2n.evaluate.pool_plan import PoolOptions
 from n2n.evaluate.ray_pool import ray_pools
 from n2n.evaluate.scoring import Scoring, scoring
 from n2n.networks import Timings, training_bytes
-from n2n.policies import PolicyMeta, save_policy
+from n2n.policies import save_stage
 from n2n.population import BATCH, largest
 from n2n.report import write_report
 from n2n.reward import Budget, ScoreReward, make_score_reward
@@ -241,7 +241,8 @@ class SpaceJob:
         judged = [one.evaluation for one in first_judgements(found.records)]
         hold = Persistence(interrupted=found.stopped == "interrupted")
         front = hold.do(lambda: write_front(out / "front.csv", judged))
-        hold.do(lambda: self._save_policy(found, out))
+        for stage in found.stages:
+            hold.do(partial(save_stage, out, stage, agent=options.agent, seed=options.seed, network=self.space.name))
         best = best_of(judged, max(BEST, options.finalists))
         finish, chosen = self.finish, best[: options.finalists] if options.final_epochs else ()
         if finish.teacher is not None and chosen:
@@ -278,21 +279,6 @@ class SpaceJob:
         hold.do(lambda: write_json(out / "result.json", summary))
         hold.do(lambda: write_report(out))
         return result
-
-    def _save_policy(self, found: Found, out: Path) -> None:
-        """Writes the agent's weights; agents without leave nothing."""
-        for stage in found.stages:
-            if stage.state:
-                meta = PolicyMeta(
-                    agent=self.options.agent,
-                    stage=stage.name,
-                    num_actions=stage.num_actions,
-                    num_decisions=stage.num_decisions,
-                    seed=self.options.seed,
-                    updates=stage.updates,
-                    network=self.space.name,
-                )
-                save_policy(out / "policies" / stage.name, stage.state, meta)
 
     def _summary(self, found: Found, finish: SpaceFinish, result: SpaceResult, seconds: float) -> dict[str, Any]:
         """What the report is written from, besides the store."""

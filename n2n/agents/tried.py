@@ -38,9 +38,5 @@ class Tried:
             self._closed.add(begun)
 
     def __contains__(self, actions: Sequence[int]) -> bool:
+        """Whether nothing new begins with these actions; of none at all: whether everything was played."""
         return tuple(actions) in self._closed
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether every sequence there is was played."""
-        return () in self._closed

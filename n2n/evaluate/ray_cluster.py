@@ -65,7 +65,10 @@ def _start(workers: int | str, threads: int | None) -> None:
     try:
         # "local": without it Ray would join whatever another program of this machine has started.
         ray.init("local", num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # Ray raises nothing narrower where one of its processes is not up in time
+    except Exception as error:
+        # Where one of its processes is not up in time Ray raises a plain Exception; a bug of another kind stays one.
+        if type(error) is not Exception and not isinstance(error, RuntimeError | OSError | ray.exceptions.RayError):
+            raise
         ray.shutdown()
         raise PoolError(
             f"workers={workers}: Ray does not start on this machine ({error}){_load()}; try again when it is less busy,"

@@ -12,6 +12,7 @@ from torch import Tensor
 from n2n.search.artefacts import read_tensors
 from n2n.search.errors import ArtefactError
 from n2n.search.files import read_json, write_json, write_tensors
+from n2n.search.stage import StageResult
 from search_spaces.base import FEATURES, OBSERVATION_VERSION
 
 META, WEIGHTS = "policy.json", "policy.safetensors"
@@ -73,6 +74,22 @@ def save_policy(path: str | Path, state: Mapping[str, Tensor], meta: PolicyMeta)
     shapes = {name: list(tensor.shape) for name, tensor in state.items()}
     write_json(folder / META, {**meta.to_json(), "shapes": shapes})
     return folder
+
+
+def save_stage(out: Path, stage: StageResult, *, agent: str, seed: int, network: str) -> None:
+    """Writes what a stage of the run in `out` has learned, where its agent has weights.
+
+    Args:
+        agent: its name.
+        seed: of the run.
+        network: what it was learned on, a teacher's or a space's name.
+
+    Raises:
+        WriteError: the file system refused.
+    """
+    if stage.state:
+        meta = PolicyMeta(agent, stage.name, stage.num_actions, stage.num_decisions, seed, stage.updates, network)
+        save_policy(out / "policies" / stage.name, stage.state, meta)
 
 
 def load_policy(path: str | Path) -> Policy:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -24,7 +23,16 @@ from n2n.reward import Budget
 from n2n.search.artefacts import TeacherName, save_student
 from n2n.search.errors import WriteError
 from n2n.search.files import write_json
-from n2n.search.finish import UNDONE, Choice, Figures, distill_student, long_recipe, measure
+from n2n.search.finish import (
+    INTERRUPTED,
+    UNDONE,
+    Choice,
+    Figures,
+    distill_student,
+    interruptible,
+    long_recipe,
+    measure,
+)
 from n2n.search.options import SearchOptions
 from n2n.search.progress import Display
 from search_spaces.base import Architecture, SearchSpace
@@ -107,10 +115,6 @@ class Finish:
             precision=self.precision,
             timing=self.timings.of(fingerprint, network),
         )
-
-
-INTERRUPTED = "interrupted"
-"""How the reason of a distillation begins that the user cut short."""
 
 
 @dataclass
@@ -296,18 +300,8 @@ class _One:
 
     def _distilled(self, student: nn.Module, seed: int, display: Display) -> FitResult:
         options = self.finish.options
-
-        steps, begun = 0, time.monotonic()
-
-        def shown(step: int, total: int, loss: float) -> None:
-            nonlocal steps
-            steps = step
-            if step == 1:
-                display.begin(f"student {self.rank}", total)
-            display.update(step, f"loss {loss:.3f}")
-
-        try:
-            return distill_student(
+        return interruptible(
+            lambda progress: distill_student(
                 student,
                 self.finish.teacher,
                 self.finish.data.training,
@@ -317,13 +311,12 @@ class _One:
                 seed=seed,
                 device=options.device,
                 precision=self.finish.precision,
-                progress=shown,
+                progress=progress,
                 deadline=self.deadline,
-            )
-        except KeyboardInterrupt:
-            display.note(f"interrupted: student {self.rank} is finished as it is; interrupt again to leave it out")
-            reason = f"{INTERRUPTED} after {steps} steps"
-            return FitResult(steps, time.monotonic() - begun, math.nan, diverged=False, reason=reason)
+            ),
+            self.rank,
+            display,
+        )
 
     def _save(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from n2n.data.base import Data, Split, TrainingData
 from n2n.distill.accuracy import accuracy
 from n2n.distill.fit import FitResult, fit
+from n2n.distill.loop import Progress
 from n2n.distill.precision import Wish
 from n2n.distill.recipe import Recipe, full_recipe, gentle
 from n2n.distill.teacher import Teacher
@@ -18,6 +21,7 @@ from n2n.evaluate.base import Evaluation, Status
 from n2n.networks import Latency, latency, macs, parameters, size_mb
 from n2n.reward import Budget
 from n2n.search.front import front
+from n2n.search.progress import Display
 
 
 @dataclass(frozen=True)
@@ -165,3 +169,32 @@ def measure(
         size_mb=size_mb(network),
         device=timing.device,
     )
+
+
+INTERRUPTED = "interrupted"
+"""How the reason of a training begins that the user cut short."""
+
+
+def interruptible(train: Callable[[Progress], FitResult], rank: int, display: Display) -> FitResult:
+    """Trains finalist `rank`, its progress shown; an interrupt ends the training, and what is trained by then counts.
+
+    Args:
+        train: trains, and tells the progress that it is given.
+        rank: of the finalist, for the display.
+        display: shows how it goes.
+    """
+    steps, begun = 0, time.monotonic()
+
+    def shown(step: int, total: int, loss: float) -> None:
+        nonlocal steps
+        steps = step
+        if step == 1:
+            display.begin(f"student {rank}", total)
+        display.update(step, f"loss {loss:.3f}")
+
+    try:
+        return train(shown)
+    except KeyboardInterrupt:
+        display.note(f"interrupted: student {rank} is finished as it is; interrupt again to leave it out")
+        reason = f"{INTERRUPTED} after {steps} steps"
+        return FitResult(steps, time.monotonic() - begun, math.nan, diverged=False, reason=reason)

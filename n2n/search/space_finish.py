@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,8 +17,8 @@ from n2n.evaluate.base import Evaluation, Status, evaluation_seed
 from n2n.networks import Timings
 from n2n.networks.units import compression_text, millions
 from n2n.search.artefacts import save_student
-from n2n.search.conclude import INTERRUPTED, StudentResult
-from n2n.search.finish import Choice, Figures, measure
+from n2n.search.conclude import StudentResult
+from n2n.search.finish import Choice, Figures, interruptible, measure
 from n2n.search.progress import Display
 from n2n.search.space_options import SpaceOptions
 from n2n.search.space_students import SpaceName
@@ -110,17 +108,8 @@ class SpaceFinish:
         self, student: nn.Module, rank: int, seed: int, epochs: float, deadline: float | None, display: Display
     ) -> FitResult:
         options = self.options
-        steps, begun = 0, time.monotonic()
-
-        def shown(step: int, total: int, loss: float) -> None:
-            nonlocal steps
-            steps = step
-            if step == 1:
-                display.begin(f"student {rank}", total)
-            display.update(step, f"loss {loss:.3f}")
-
-        try:
-            return fit(
+        return interruptible(
+            lambda progress: fit(
                 student,
                 self.data.training,
                 full_recipe(epochs=epochs, objective=options.objective),
@@ -128,13 +117,12 @@ class SpaceFinish:
                 seed=seed,
                 device=options.device,
                 precision=options.precision,
-                progress=shown,
+                progress=progress,
                 deadline=deadline,
-            )
-        except KeyboardInterrupt:
-            display.note(f"interrupted: student {rank} is finished as it is; interrupt again to leave it out")
-            reason = f"{INTERRUPTED} after {steps} steps"
-            return FitResult(steps, time.monotonic() - begun, math.nan, diverged=False, reason=reason)
+            ),
+            rank,
+            display,
+        )
 
     def _save(
         self,

@@ -142,13 +142,13 @@ def test_what_leads_to_nothing_new_is_closed() -> None:
     tried.add([0, 1], legal)
     assert tried.left([], legal[0]).tolist() == [False, True]
     assert [0, 1] in tried
-    assert not tried.exhausted
+    assert () not in tried
     both = torch.tensor([[True, True], [True, True]])
     tried.add([1, 0], both)
     assert tried.left([1], both[1]).tolist() == [False, True]
     assert tried.left([], both[0]).tolist() == [False, True]
     tried.add([1, 1], both)
-    assert tried.exhausted
+    assert () in tried
     assert tried.left([], both[0]).tolist() == [True, True]
 
 

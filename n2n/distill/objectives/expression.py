@@ -13,7 +13,7 @@ import inspect
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 
@@ -257,7 +257,3 @@ def _text(value: Value) -> str:
         short = f"{value:g}"
         return short if float(short) == value else repr(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-SCHEDULE_OPTIONS = tuple(field.name for field in fields(Schedule))
-"""Options that every term has."""
