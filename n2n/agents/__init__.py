@@ -32,7 +32,21 @@ GRADIENT = ("reinforce", "sb3_ppo")
 
 `ppo` and `actor_critic` do not: they learn from the ranks of rewards, which are not those of estimates on average.
 """
+PROPOSING = ("reinforce", "ppo", "actor_critic")
+"""Those whose policy others can act with (`n2n.agents.base.Learned`)."""
 EVOLUTION = {"population": POPULATION, "tournament": TOURNAMENT}
 """The arguments of evolution that a search can set, with what they are where nothing is said."""
 
-__all__ = ["AGENTS", "BIASED", "EVOLUTION", "GRADIENT", "PATIENT", "Agent", "Rollout", "Stats", "Trajectory", "rollout"]
+__all__ = [
+    "AGENTS",
+    "BIASED",
+    "EVOLUTION",
+    "GRADIENT",
+    "PATIENT",
+    "PROPOSING",
+    "Agent",
+    "Rollout",
+    "Stats",
+    "Trajectory",
+    "rollout",
+]

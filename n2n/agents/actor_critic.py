@@ -6,7 +6,6 @@ PPO's clipped objective has the gradient of the plain advantage actor-critic (Mn
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -15,13 +14,12 @@ from torch import Tensor, nn
 
 from n2n.agents.advantages import SCALES, clipped_surrogate, generalised_advantages, leave_one_out
 from n2n.agents.base import Stats, Trajectory, fitting
+from n2n.agents.draws import Draws
 from n2n.agents.elite import Elite
 from n2n.agents.encoders import ENCODERS, AnyEncoder
+from n2n.agents.masks import masked_log_probabilities
 from n2n.agents.policies import Memory, one_hot_previous
-from n2n.agents.reinforce import masked_log_probabilities
 from n2n.agents.threads import one_thread
-from n2n.agents.tried import Tried
-from search_spaces.base import GOALS
 
 BASELINES = ("value", "average", "leave_one_out")
 
@@ -106,60 +104,27 @@ class ActorCriticAgent:
         """All that belongs to one network to be compressed, not to the policy."""
         self._optimizer = torch.optim.Adam(self.network.parameters(), lr=self.options.learning_rate, fused=True)
         self._elite = Elite(self.options.elite)
-        self._tried: dict[tuple[float, ...], Tried] = defaultdict(Tried)  # by goal: what is asked makes another task
         self._rewards: list[float] = []  # of the last rollouts, the latest last
         self._average: float | None = None
+        self.draws = Draws(self._actions, self._decisions, repeats=self.options.repeats, generator=self._generator)
         self.reset(0)
+
+    @property
+    def acting(self) -> ActorCritic:
+        """The policy, for agents that only act with it."""
+        return self.network
 
     def reset(self, batch_size: int) -> None:
         """Forgets the rollout before."""
         self._memory: Memory | None = None
-        self._previous = torch.zeros(batch_size, self._actions)
-        self._taken: list[Tensor] = []  # actions [B] of each decision
-        self._open: list[Tensor] = []  # masks [B, A] that they were drawn under
-        self._goals: list[tuple[float, ...]] = []  # of each draft
+        self.draws.reset(batch_size)
 
     @torch.no_grad()
     @one_thread()
     def act(self, observation: Tensor, legal: Tensor) -> Tensor:
         """Samples a legal action for each draft, [B]; without `repeats` one that leads to something new, if any."""
-        logits, self._memory = self.network.step(observation, self._previous, self._memory)
-        if not self._taken:
-            self._goals = [tuple(goal) for goal in observation[:, 0, list(GOALS)].tolist()]
-        masks = legal.clone() if self.options.repeats else self._new(legal)
-        if self.options.repeats or len(self._taken) + 1 < self._decisions:
-            actions = self._draw(logits, masks)
-        else:
-            actions = self._last(logits, legal, masks)
-        self._taken.append(actions)
-        self._open.append(masks)
-        self._previous = nn.functional.one_hot(actions, self._actions).float()
-        return actions
-
-    def _new(self, legal: Tensor) -> Tensor:
-        """The masks [B, A] less what was played."""
-        parts = zip(self._goals, self._begun(), legal, strict=True)
-        return torch.stack([self._tried[goal].left(begun, mask) for goal, begun, mask in parts])
-
-    def _begun(self) -> list[list[int]]:
-        """The actions of each draft so far."""
-        return torch.stack(self._taken, dim=1).tolist() if self._taken else [[] for _ in self._goals]
-
-    def _last(self, logits: Tensor, legal: Tensor, masks: Tensor) -> Tensor:
-        """The last actions [B], one draft after the other, so that no two of a batch become the same; edits `masks`."""
-        chosen = []
-        for index, (goal, begun) in enumerate(zip(self._goals, self._begun(), strict=True)):
-            tried = self._tried[goal]
-            masks[index] = tried.left(begun, legal[index])
-            action = self._draw(logits[index : index + 1], masks[index : index + 1])
-            # What was masked out earlier on the way is closed already, so these masks tell as much as the legal ones.
-            tried.add([*begun, int(action)], torch.stack([*(mask[index] for mask in self._open), legal[index]]))
-            chosen.append(action)
-        return torch.cat(chosen)
-
-    def _draw(self, logits: Tensor, masks: Tensor) -> Tensor:
-        probabilities = masked_log_probabilities(logits, masks).exp() * masks  # [B, A]
-        return torch.multinomial(probabilities, 1, generator=self._generator).squeeze(1)
+        logits, self._memory = self.network.step(observation, self.draws.previous, self._memory)
+        return self.draws.draw(observation, logits, legal)
 
     @one_thread()
     def learn(self, trajectory: Trajectory) -> Stats:
@@ -214,8 +179,9 @@ class ActorCriticAgent:
 
     def _drawn_under(self, trajectory: Trajectory) -> Trajectory:
         """The rollout with the masks that its actions were drawn under, where it is the one just made."""
-        mine = len(self._taken) == len(trajectory.actions) and torch.equal(torch.stack(self._taken), trajectory.actions)
-        return replace(trajectory, legal=torch.stack(self._open)) if mine else trajectory
+        taken, masks = self.draws.taken, self.draws.open
+        mine = len(taken) == len(trajectory.actions) and torch.equal(torch.stack(taken), trajectory.actions)
+        return replace(trajectory, legal=torch.stack(masks)) if mine else trajectory
 
     def _expect(self, rewards: Tensor) -> float:
         """The moving average before these rewards, which then enter it and the history."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from envs.goals import GoalVectorEnv
 from envs.vector import StudentVectorEnv
+from n2n.agents.policies import Stepping
 from search_spaces.base import nearest_legal as one_nearest
 
 
@@ -103,6 +104,16 @@ class Patient(Protocol):
 
     def behaviour(self, trajectory: Trajectory) -> Tensor | None:
         """What to note of a rollout when it is made, see `Trajectory.behaviour`; None where the agent needs nothing."""
+        ...
+
+
+@runtime_checkable
+class Learned(Protocol):
+    """An agent whose policy others can act with (`n2n.agents.frozen`, the proposals of evolution)."""
+
+    @property
+    def acting(self) -> Stepping:
+        """The policy as it is now, not a copy."""
         ...
 
 

@@ -3,6 +3,8 @@
 A population of the latest students. Each child is the best of a random tournament with one decision redrawn; it joins
 the population, and the oldest member dies, the best one too: whoever is to stay must be found again, which keeps lucky
 judgements from breeding for ever. The best student of a run is in its store, whatever the population forgets.
+
+Founders and redrawn decisions come from the uniform distribution, or from a learned policy that stays as it is.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ import torch
 from torch import Tensor
 
 from n2n.agents.base import Stats, Trajectory, nearest_legal, no_state, reward_stats
+from n2n.agents.masks import masked_log_probabilities
+from n2n.agents.policies import Memory, Stepping
+from n2n.agents.threads import one_thread
 from n2n.reward import DEGENERATE
 
 _FOUNDER = -1
@@ -30,6 +35,8 @@ class _Member(NamedTuple):
 
 POPULATION, TOURNAMENT = 8, 3
 """Where nothing else is asked for."""
+UNIFORM = 0.2
+"""How often a decision is redrawn uniformly beside a policy's proposals: a sharp one would breed nothing new."""
 
 
 def _reward(member: _Member) -> float:
@@ -45,7 +52,15 @@ class EvolutionAgent:
     """
 
     def __init__(
-        self, actions: int, decisions: int, *, seed: int, population: int, tournament: int, mutations: int
+        self,
+        actions: int,
+        decisions: int,
+        *,
+        seed: int,
+        population: int,
+        tournament: int,
+        mutations: int,
+        proposal: Stepping | None,
     ) -> None:
         if population < 2 or not 1 <= tournament <= population or not 1 <= mutations <= decisions:
             raise ValueError(
@@ -54,6 +69,9 @@ class EvolutionAgent:
             )
         self._actions, self._decisions = actions, decisions
         self._size, self._tournament, self._mutations = population, tournament, mutations
+        self._proposal = proposal
+        self._memory: Memory | None = None
+        self._previous = torch.zeros(0, actions)
         self._rng = np.random.default_rng(seed)
         self._population: list[_Member] = []  # oldest first
         self._wishes = np.empty((0, 0), dtype=np.int64)  # [T, B]
@@ -74,19 +92,36 @@ class EvolutionAgent:
             many = min(self._mutations, len(places))
             self._changed[self._rng.choice(places, size=many, replace=False), child] = True
         self._decision = 0
+        self._memory, self._previous = None, torch.zeros(batch_size, self._actions)
 
     def act(self, observation: Tensor, legal: Tensor) -> Tensor:
         """The next action of each child, [B]."""
         wishes, changed = self._wishes[self._decision], self._changed[self._decision]
         nearest = nearest_legal(legal, torch.from_numpy(np.maximum(wishes, 0)).to(legal.device))
         masks, actions = legal.cpu().numpy(), nearest.cpu().numpy()
+        odds = self._odds(observation, legal)  # [B, A]
         for child in np.flatnonzero(changed | (wishes == _FOUNDER)):
             open_to = np.flatnonzero(masks[child])
             others = open_to[open_to != wishes[child]]
             if len(others):  # else a mutation before this one has closed the way
-                actions[child] = self._rng.choice(others)
+                among = None if odds is None else odds[child, others] / odds[child, others].sum()
+                actions[child] = self._rng.choice(others, p=among)
         self._decision += 1
-        return torch.from_numpy(actions).to(legal.device)
+        taken = torch.from_numpy(actions).to(legal.device)
+        self._previous = torch.nn.functional.one_hot(taken, self._actions).float()
+        return taken
+
+    @torch.no_grad()
+    @one_thread()
+    def _odds(self, observation: Tensor, legal: Tensor) -> npt.NDArray[np.float64] | None:
+        """What the next action of each child is drawn from, [B, A]; None for the uniform distribution."""
+        if self._proposal is None:
+            return None
+        logits, self._memory = self._proposal.step(observation, self._previous, self._memory)
+        proposed = masked_log_probabilities(logits, legal).exp().double()
+        uniform = legal.double() / legal.sum(1, keepdim=True)
+        odds: npt.NDArray[np.float64] = ((1 - UNIFORM) * proposed + UNIFORM * uniform).cpu().numpy()
+        return odds
 
     def learn(self, trajectory: Trajectory) -> Stats:
         """The children join the population in their order, and the oldest leave it."""
@@ -123,6 +158,7 @@ def evolution(
     population: int = POPULATION,
     tournament: int = TOURNAMENT,
     mutations: int = 1,
+    proposal: Stepping | None = None,
 ) -> EvolutionAgent:
     """Regularised evolution.
 
@@ -130,7 +166,7 @@ def evolution(
     the algorithm as published.
 
     Args:
-        features: not needed, evolution does not look.
+        features: not needed, evolution looks at nothing but for its proposals.
         actions: A.
         decisions: T.
         seed: of founders, tournaments and mutations.
@@ -139,10 +175,18 @@ def evolution(
             36 (with tournaments of 8) to 100 (of 25) and more.
         tournament: how many of them compete to be a parent.
         mutations: how many decisions of a child are redrawn; one in the paper.
+        proposal: a policy that founders and redrawn decisions are drawn from, four times of five; it learns nothing.
+            None draws them uniformly, as the paper does.
 
     Raises:
         ValueError: an argument is out of its range.
     """
     return EvolutionAgent(
-        actions, decisions, seed=seed, population=population, tournament=tournament, mutations=mutations
+        actions,
+        decisions,
+        seed=seed,
+        population=population,
+        tournament=tournament,
+        mutations=mutations,
+        proposal=proposal,
     )

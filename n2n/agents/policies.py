@@ -6,7 +6,7 @@ while learning. Neither holds anything that depends on the number of layers or d
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,14 @@ class Memory(NamedTuple):
     embedding: Tensor | None = None  # [B or 1, N, H], the layers as first seen
     hidden: Tensor | None = None  # [L, B, H]
     cell: Tensor | None = None  # [L, B, H]
+
+
+class Stepping(Protocol):
+    """A policy that decides step by step; all that acting without learning needs."""
+
+    def step(self, observation: Tensor, previous: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
+        """Logits [B, A] from observations [B, N, F] and one-hot previous actions [B, A]; no memory at the first."""
+        ...
 
 
 class RemovalPolicy(nn.Module):

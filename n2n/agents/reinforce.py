@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from n2n.agents.base import Stats, Trajectory, fitting
+from n2n.agents.draws import Draws
+from n2n.agents.masks import masked_log_probabilities
 from n2n.agents.policies import Memory, Policy, RemovalPolicy, ShrinkagePolicy, one_hot_previous
 from n2n.agents.threads import one_thread
 
@@ -41,11 +43,6 @@ class ReinforceOptions:
             raise ValueError(f"expected {' and '.join(broken)}; found {self}")
 
 
-def masked_log_probabilities(logits: Tensor, legal: Tensor) -> Tensor:
-    """Log-probabilities [..., A] with (all but) nothing on illegal actions; finite everywhere, so 0 * log 0 is 0."""
-    return torch.log_softmax(logits.masked_fill(~legal, torch.finfo(logits.dtype).min / 2), dim=-1)
-
-
 def advantages(rewards: Tensor, baseline: float, *, normalise: bool) -> Tensor:
     """What each rollout did better than expected, [B]: `R_b - baseline`.
 
@@ -59,30 +56,31 @@ def advantages(rewards: Tensor, baseline: float, *, normalise: bool) -> Tensor:
 class ReinforceAgent:
     """Acts by sampling its policy, learns from each batch once and forgets it."""
 
-    def __init__(self, policy: Policy, actions: int, options: ReinforceOptions, seed: int):
+    def __init__(self, policy: Policy, actions: int, decisions: int, options: ReinforceOptions, seed: int):
         self.policy = policy
         self.options = options
         self.baseline: float | None = None
         self._actions = actions
-        self._generator = torch.Generator().manual_seed(seed)
+        self.draws = Draws(actions, decisions, repeats=True, generator=torch.Generator().manual_seed(seed))
         self._optimizer = torch.optim.Adam(policy.parameters(), lr=options.learning_rate)
         self._memory: Memory | None = None
-        self._previous = torch.empty(0)  # [B, A]
+
+    @property
+    def acting(self) -> Policy:
+        """The policy, for agents that only act with it."""
+        return self.policy
 
     def reset(self, batch_size: int) -> None:
         """Forgets the rollout before."""
         self._memory = None
-        self._previous = torch.zeros(batch_size, self._actions)
+        self.draws.reset(batch_size)
 
     @torch.no_grad()
     @one_thread()
     def act(self, observation: Tensor, legal: Tensor) -> Tensor:
         """Samples a legal action for each draft, [B]."""
-        logits, self._memory = self.policy.step(observation, self._previous, self._memory)
-        probabilities = masked_log_probabilities(logits, legal).exp() * legal  # [B, A]
-        actions = torch.multinomial(probabilities, 1, generator=self._generator).squeeze(1)
-        self._previous = nn.functional.one_hot(actions, self._actions).float()
-        return actions
+        logits, self._memory = self.policy.step(observation, self.draws.previous, self._memory)
+        return self.draws.draw(observation, logits, legal)
 
     @one_thread()
     def learn(self, trajectory: Trajectory) -> Stats:
@@ -191,4 +189,4 @@ def reinforce(
     if keep_bias and isinstance(last, nn.Linear):
         with torch.no_grad():
             last.bias[-1] += keep_bias
-    return ReinforceAgent(network, actions, options, seed)
+    return ReinforceAgent(network, actions, decisions, options, seed)

@@ -85,7 +85,7 @@ def test_the_first_epoch_is_the_actor_critic_gradient() -> None:
                 imitation_weight=0.0, max_gradient_norm=1e9)  # fmt: skip
     made = rollout(open_env(3), agent).trajectory
     logits, _ = agent.network.all_steps(made.observations, one_hot_previous(made.actions, 3))
-    masks = torch.stack(agent._open)
+    masks = torch.stack(agent.draws.open)
     taken = torch.distributions.Categorical(logits=logits.masked_fill(~masks, -1e9)).log_prob(made.actions)  # [T, B]
     scaled = (made.rewards - made.rewards.mean()) / (made.rewards.std(unbiased=False) + 1e-3)
     others = torch.stack([(scaled.sum() - one) / 2 for one in scaled])
