@@ -28,6 +28,8 @@ class Goal:
                 raise ValueError(f"Goal: {name} must be a share of the teacher from 0 (none) to 1, found {share!r}")
 
 
+NO_GOAL = Goal()
+"""Nothing is asked for."""
 GoalReward: TypeAlias = Callable[[Any, Goal], float]
 """The finite reward of an evaluation, where this was asked."""
 Goals: TypeAlias = Callable[[int], Sequence[Goal]]
@@ -86,6 +88,11 @@ class GoalVectorEnv:
         shown = seen.copy()
         shown[:, :, list(GOALS)] = shares[:, None, :]
         return shown
+
+
+def always(goal: Goal) -> Goals:
+    """The same goal for every draft."""
+    return lambda count: [goal] * count
 
 
 def drawn_goals(

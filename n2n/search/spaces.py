@@ -10,6 +10,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from envs import Goal
 from n2n.data.base import TrainingData
 from n2n.data.prepare import prepare
 from n2n.distill.teacher import Teacher
@@ -169,6 +170,12 @@ def _least(found: list[tuple[SearchSpace, Architecture]]) -> Cost:
 def limits_of(budget: Budget) -> CostLimits:
     """What of a budget is known of a student before it is trained; its latency is not."""
     return CostLimits(budget.max_parameters, budget.max_macs, budget.max_bytes)
+
+
+def goal_of(budget: Budget, teacher: Cost) -> Goal:
+    """What a budget leaves of the teacher's parameters and MACs, as shares that a policy sees."""
+    pairs = ((budget.max_parameters, teacher.parameters), (budget.max_macs, teacher.macs))
+    return Goal(*(0.0 if limit is None or not whole else min(1.0, limit / whole) for limit, whole in pairs))
 
 
 def opened(spaces: Spaces, stages: tuple[str, ...], budget: Budget) -> list[SearchSpace]:

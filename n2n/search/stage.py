@@ -11,7 +11,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from envs import StudentVectorEnv
+from envs import Goal, GoalVectorEnv
+from envs.goals import NO_GOAL, always
 from n2n.agents.base import Agent, rollout
 from n2n.evaluate.base import Evaluate, Evaluation, Status
 from n2n.evaluate.cached import Keeping
@@ -139,6 +140,7 @@ def run_stage(
     display: Display,
     reserve: Callable[[float], float] = lambda mean_seconds: 0.0,
     replay: Replay = nothing_stored,
+    goal: Goal = NO_GOAL,
 ) -> StageResult:
     """Rolls out, remembers, learns, until a limit is reached or the user interrupts.
 
@@ -147,6 +149,7 @@ def run_stage(
         curve: a CSV file that gets one row for each batch.
         reserve: from the mean seconds of one judgement to the seconds to keep for what follows the stage.
         replay: what an earlier attempt of the run has stored: its batches are played again, and none is stored twice.
+        goal: what the observations say is asked for.
 
     Raises:
         SearchError: every student of the first batch failed for the same reason; what was judged is stored. Or the
@@ -161,7 +164,7 @@ def run_stage(
     try:
         while not stopped:
             stored = replay(name, meter.batches)
-            stats = _iterate(space, book, agent, min(rollouts, meter.left))
+            stats = _iterate(space, book, agent, min(rollouts, meter.left), goal)
             updates += 1
             book.go_on_from(stored)
             book.draw(stats)
@@ -284,12 +287,12 @@ class Book:
         self.batch = []
 
 
-def _iterate(space: SearchSpace, book: Book, agent: Agent, students: int) -> Mapping[str, float]:
+def _iterate(space: SearchSpace, book: Book, agent: Agent, students: int, goal: Goal) -> Mapping[str, float]:
     """One batch: roll out, store, learn. What was judged is on disk before the agent changes."""
     iteration = book.meter.batches
     prefilter = book.judge.evaluate if isinstance(book.judge.evaluate, Prefilter) else None
     many = students if prefilter is None else prefilter.many(students)
-    env = StudentVectorEnv(space, book.judge, lambda one: book.reward(one, iteration), many)
+    env = GoalVectorEnv(space, book.judge, lambda one, _: book.reward(one, iteration), many, always(goal))
     trajectory, evaluations = rollout(env, agent)
     book.enter()
     book.check()

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from envs import StudentVectorEnv
+from envs import Goal, GoalVectorEnv
+from envs.goals import NO_GOAL, always
 from n2n.agents.base import Agent, Patient, Trajectory, rollout
 from n2n.evaluate.base import Evaluation
 from n2n.evaluate.flight import Flight
@@ -36,6 +37,7 @@ class _Rollouts:
     flight: Flight
     agent: Agent
     refuse: Refuse | None
+    goal: Goal
     known: dict[str, Evaluation] = field(default_factory=dict)
     away: dict[str, list[Trajectory]] = field(default_factory=dict)
     back: list[tuple[Trajectory, Evaluation, bool]] = field(default_factory=list)
@@ -48,7 +50,7 @@ class _Rollouts:
             made.extend(students)
             return list(students)
 
-        env = StudentVectorEnv(self.space, later, lambda student: 0.0, 1)
+        env = GoalVectorEnv(self.space, later, lambda student, goal: 0.0, 1, always(self.goal))
         trajectory, _ = rollout(env, self.agent)
         assert isinstance(self.agent, Patient)
         trajectory = replace(trajectory, behaviour=self.agent.behaviour(trajectory))
@@ -93,6 +95,7 @@ def run_stage_async(
     display: Display,
     reserve: Callable[[float], float] = lambda mean_seconds: 0.0,
     refuse: Refuse | None = None,
+    goal: Goal = NO_GOAL,
 ) -> StageResult:
     """Rolls out, remembers, learns, without waiting for the slowest of a batch; see `run_stage` for the arguments.
 
@@ -108,7 +111,7 @@ def run_stage_async(
         raise SearchError(f"{type(agent).__name__} learns from its latest rollouts only, so it cannot search async")
     meter = Meter(limits)
     book = Book(name, Judge(lambda students: []), reward, meter, store, curve, nothing_stored)
-    under_way = _Rollouts(space, flight, agent, refuse)
+    under_way = _Rollouts(space, flight, agent, refuse, goal)
     updates, stopped = 0, ""
     display.begin(name, limits.evaluations)
     try:

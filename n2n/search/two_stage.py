@@ -23,7 +23,7 @@ from n2n.search.errors import NoDecisionError
 from n2n.search.limits import Limits
 from n2n.search.options import SearchOptions
 from n2n.search.progress import Display
-from n2n.search.spaces import Spaces, limits_of
+from n2n.search.spaces import Spaces, goal_of, limits_of
 from n2n.search.stage import Replay, StageResult, StageReward, nothing_stored, run_stage
 from n2n.search.stage_async import run_stage_async
 from n2n.search.store import Record, Store
@@ -111,6 +111,8 @@ def two_stage(
         open_judge: the judge of a space's students, open while its stage runs; a `Flight` where rollouts wait for no
             other.
         make_agent: the agent of a stage ("removal", "shrinkage") in its space.
+        budget: what a student of the last stage may cost; the observations of all stages tell which share of the
+            teacher's parameters and MACs it leaves.
         finish_seconds: from the mean seconds of one judgement to what the rest of the run will take after the loop.
         spent: seconds of the time limit that were gone before the loop.
         replay: what an earlier attempt of the run has stored.
@@ -128,15 +130,15 @@ def two_stage(
             try:
                 stages_left = len(plan) - index
                 space = _open(name, spaces, done, opened, budget, last=stages_left == 1)
-                opened[name] = space
+                opened[name], goal = space, goal_of(budget, space.teacher_cost)
                 with open_judge(space) as judge:
                     doomed = stages_left > 1 and limits_of(budget) != NO_LIMITS
                     refuse = partial(hopeless, space, spaces, budget) if doomed else None
                     if isinstance(judge, Flight):
-                        run = partial(run_stage_async, name, space, judge, refuse=refuse)
+                        run = partial(run_stage_async, name, space, judge, refuse=refuse, goal=goal)
                     else:
                         evaluate = judge if refuse is None else refusing(judge, refuse)
-                        run = partial(run_stage, name, space, evaluate, replay=replay)
+                        run = partial(run_stage, name, space, evaluate, replay=replay, goal=goal)
                     stage = run(
                         rewards.of(name, plan),
                         make_agent(name, space),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from n2n.agents import AGENTS
 from n2n.agents.base import Agent, Stats, Trajectory
@@ -22,7 +23,7 @@ from n2n.search.options import SearchOptions
 from n2n.search.progress import Silent
 from n2n.search.store import read_records
 from n2n.search.two_stage import Found, Rewards, two_stage
-from search_spaces.base import FEATURES, Architecture, SearchSpace, SpaceError
+from search_spaces.base import FEATURES, GOALS, Architecture, SearchSpace, SpaceError
 from search_spaces.toy import toy
 
 
@@ -124,6 +125,43 @@ def test_a_start_that_cannot_meet_the_budget_is_passed_over(tmp_path: Path) -> N
     assert spaces.asked[-1] is None
     assert len(spaces.asked) > 2
     assert [stage.name for stage in found.stages] == ["removal", "shrinkage"]
+
+
+@dataclass
+class Watching:
+    """An agent that keeps what it has seen of the goals."""
+
+    agent: Agent
+    seen: set[tuple[float, ...]]
+
+    def reset(self, batch_size: int) -> None:
+        self.agent.reset(batch_size)
+
+    def act(self, observation: Tensor, legal: Tensor) -> Tensor:
+        self.seen |= {tuple(goal) for goal in observation[..., list(GOALS)].flatten(0, 1).tolist()}
+        return self.agent.act(observation, legal)
+
+    def learn(self, trajectory: Trajectory) -> Stats:
+        return self.agent.learn(trajectory)
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        raise AssertionError("nothing to load")
+
+
+def test_the_agents_of_both_stages_see_what_the_budget_leaves(tmp_path: Path) -> None:
+    whole = toy(decisions=4).teacher_cost
+    seen: set[tuple[float, ...]] = set()
+    budget = Budget(max_parameters=whole.parameters / 4, max_macs=whole.macs * 2)
+    for name in ("asked", "free"):
+        (tmp_path / name).mkdir()
+    run(tmp_path / "asked", ToySpaces(), wrap=lambda agent: Watching(agent, seen), budget=budget)
+    assert seen == {(0.25, 1.0)}
+    seen.clear()
+    run(tmp_path / "free", ToySpaces(), wrap=lambda agent: Watching(agent, seen))
+    assert seen == {(0.0, 0.0)}
 
 
 def narrow_first(start: Architecture | None) -> bool:
