@@ -6,6 +6,7 @@ imported by their full names, as in `from n2n.search.store import read_records`.
 """
 
 from n2n.calibration import Calibration, calibrate
+from n2n.comparison import compare_policies
 from n2n.inspection import Inspection, inspect
 from n2n.job import SearchResult
 from n2n.main_job import search as search
@@ -22,6 +23,7 @@ __all__ = [
     "SearchResult",
     "SpaceResult",
     "calibrate",
+    "compare_policies",
     "distill_student",
     "export_network",
     "export_student",

@@ -18,8 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from n2n.agents import AGENTS, BIASED, EVOLUTION
-from n2n.agents.base import Agent
 from n2n.data import Data
 from n2n.distill.fit import check_objective
 from n2n.distill.probe import Probed, probe
@@ -31,8 +29,9 @@ from n2n.evaluate.flight import Flight
 from n2n.evaluate.judging import digest
 from n2n.evaluate.ladder import Climbs
 from n2n.evaluate.memory import Memory, remembered
+from n2n.job_agents import checked_policies, make_agent, save_policies
 from n2n.networks import Timings
-from n2n.policies import Policy, PolicyError, save_stage
+from n2n.policies import Policy
 from n2n.report import write_report
 from n2n.reward import Budget, Reward, ScoreReward, make_reward, make_score_reward
 from n2n.search.artefacts import TeacherName
@@ -53,10 +52,7 @@ from n2n.search.stage import nothing_stored
 from n2n.search.store import first_judgements
 from n2n.search.summary import config_json, remarks, result_json
 from n2n.search.two_stage import Found, Rewards, two_stage
-from search_spaces.base import FEATURES, SearchSpace, SpaceError
-
-KEEP_BIAS = 2.2
-"""The removal policy starts by keeping nine layers of ten: without half of its layers no teacher is worth a try."""
+from search_spaces.base import SearchSpace
 
 MakeEvaluate = Callable[[SearchSpace], Evaluate]
 OpenJudge = Callable[[SearchSpace], AbstractContextManager[Evaluate | Flight]]
@@ -123,6 +119,7 @@ class Job:
 
         torch is left with the threads that the search is to run on. `earlier` is the run that is gone on with.
         """
+        policies = checked_policies(policies, options)
         check_network(network, example, data.training)
         check_teacher_name(teacher_name, network)
         network, example = copy.deepcopy(network).to(options.device), example.to(options.device)
@@ -154,8 +151,6 @@ class Job:
         job = cls(finish, spaces, budget, policies, memories, earlier, notes=idle_notes(budget, whole))
         if earlier is not None:
             earlier.check(config_json(finish, policies, keys=job.keys))
-        for stage, policy in policies.items():
-            job._check_policy(stage, policy)
         return job
 
     @property
@@ -168,28 +163,6 @@ class Job:
             "data_key": self.finish.data.training.key,
             "policy_key": hashlib.sha256("\n".join(weights).encode()).hexdigest()[:16] if weights else "",
         }
-
-    def _check_policy(self, stage: str, policy: Policy) -> None:
-        """Lets an agent of the stage take the weights over, as it will when the stage begins.
-
-        Raises:
-            PolicyError: the search does not run the stage, or the policy does not fit.
-        """
-        options = self.finish.options
-        if stage not in options.stages:
-            raise PolicyError(
-                f"the policy is for the stage {stage}, and this search runs {' and '.join(options.stages)} only; give "
-                "the folder of one stage's policy, or run that stage"
-            )
-        policy.check(agent=options.agent, stage=stage, num_actions=2 if stage == "removal" else len(options.factors))
-        try:
-            space = self.spaces.removal(Budget()) if stage == "removal" else self.spaces.shrinkage(None, Budget())
-        except SpaceError:
-            return  # the stage may turn out to have no decision; it is left out then, and so is the policy
-        try:
-            self.agent(stage, space)
-        except ValueError as error:
-            raise PolicyError(f"the {stage} policy does not fit: {error}") from error
 
     def run(
         self,
@@ -229,7 +202,7 @@ class Job:
             self.spaces,
             options,
             open_judge=open_judge,
-            make_agent=self.agent,
+            make_agent=partial(make_agent, self.finish.options, self.policies),
             rewards=Rewards(free=self._reward(Budget()), bounded=self._reward(self.budget)),
             budget=self.budget,
             out=out,
@@ -238,21 +211,6 @@ class Job:
             spent=self.finish.spent,
             replay=nothing_stored if self.earlier is None else self.earlier.replay,
         )
-
-    def agent(self, stage: str, space: SearchSpace) -> Agent:
-        """The agent of a stage, with the weights of the policy that it starts from, where there is one."""
-        options = self.finish.options
-        own: dict[str, Any] = {"policy": stage} if options.agent == "reinforce" else {}
-        if options.agent == "evolution":
-            own = {name: value for name in EVOLUTION if (value := getattr(options, name)) is not None}
-        if options.agent in BIASED:
-            own["keep_bias"] = KEEP_BIAS if stage == "removal" else 0.0
-        agent = AGENTS[options.agent](
-            len(FEATURES), space.num_actions, space.num_decisions, seed=stage_seed(options.seed, stage), **own
-        )
-        if stage in self.policies:
-            agent.load(self.policies[stage].state)
-        return agent
 
     def judging(self, space: SearchSpace, journal: Memory) -> AbstractContextManager[Evaluate | Flight]:
         """Quick distillation of a space's students, here or in workers that end with the stage."""
@@ -284,17 +242,7 @@ class Job:
         judged = [one.evaluation for one in first_judgements(found.records)]
         hold = Persistence(interrupted=found.stopped == "interrupted")
         front = hold.do(lambda: write_front(out / "front.csv", judged))
-        for stage in found.stages:
-            hold.do(
-                partial(
-                    save_stage,
-                    out,
-                    stage,
-                    agent=finish.options.agent,
-                    seed=finish.options.seed,
-                    network=finish.teacher.name,
-                )
-            )
+        hold.do(lambda: save_policies(out, found.stages, finish, self.policies))
         choices = choose(judged, self.budget, self._reward(Budget()), finish.options.finalists)
         space_of = {one.evaluation.fingerprint: found.spaces[one.stage] for one in found.records}
         teacher = hold.do(lambda: finish.measured(TEACHER, finish.teacher.network))
@@ -350,11 +298,6 @@ def _probed(network: nn.Module, example: Tensor, data: Data, options: SearchOpti
     batch = min(quick_recipe().batch_size, len(data.train))
     inputs = example[:1].expand(batch, *example.shape[1:])  # [B, C, H, W]
     return probe(network, inputs, device=options.device, precision=options.precision)
-
-
-def stage_seed(seed: int, stage: str) -> int:
-    """The seed of a stage's agent, so that the two stages do not draw the same numbers."""
-    return 2 * seed + (stage == "shrinkage")
 
 
 @contextmanager

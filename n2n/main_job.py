@@ -21,7 +21,8 @@ from n2n.distill.probe import threads_put_back
 from n2n.distill.recipe import full_epochs
 from n2n.evaluate.ray_cluster import ray_running
 from n2n.job import Job, MakeEvaluate, SearchResult
-from n2n.policies import load_policies
+from n2n.policies import Policy, chosen_agent
+from n2n.policies.library import Library
 from n2n.search.artefacts import TeacherName
 from n2n.search.errors import SearchError
 from n2n.search.lock import claimed, hold
@@ -43,7 +44,7 @@ def search(
     evaluations: int = 60,
     seconds: float | None = None,
     seed: int = 0,
-    agent: str = "reinforce",
+    agent: str | None = None,
     removal: bool = True,
     shrinkage: bool = True,
     granularity: Granularity = "layer",
@@ -67,6 +68,7 @@ def search(
     tournament: int | None = None,
     cache: str | Path | None = None,
     policy: str | Path | None = None,
+    policy_mode: str = "warm",
     teacher_name: str | Mapping[str, Any] | None = None,
     ignored_layers: Sequence[str] = (),
     device: str = "cpu",
@@ -94,7 +96,7 @@ def search(
         evaluations: students to judge in all; half of them in the removal stage (a single one is for the last stage).
             seconds: bounds the whole call; a long distillation is cut short for it. The first limit that is reached
             ends the loop.
-        agent: a name of `n2n.agents.AGENTS`.
+        agent: a name of `n2n.agents.AGENTS`; by default "reinforce", or the agent of the policy.
         removal, shrinkage, granularity, factors, round_to, kernels, ignored_layers: see `search_spaces`.
         rollouts: students per batch. steps: distillation steps of one judgement. objective: a name of
             `n2n.distill.objectives.OBJECTIVES`, or a weighted sum, "kd:0.9,T=4 + similarity:3000"; one that looks
@@ -122,7 +124,10 @@ def search(
         prefilter_ratio: 8 by default. population, tournament: of the agent "evolution".
         cache: a file of judgements that runs on the same teacher and data share; a student that is in it is not judged
             again, and the search goes the same way as without it.
-        policy: a policy folder, or a run's, to start the agent from.
+        policy: a name of the policy library ("default" comes with the package), a policy folder, or a run's. Of its
+            stages those are used that the search runs.
+        policy_mode: "warm" goes on learning from it; "zero-shot" only acts with it, the likeliest student first;
+            "proposal" lets evolution draw founders and mutations from it.
         teacher_name: the built-in teacher's name, or {"name": ..., "kwargs": {...}}, so that `load_student` needs no
             `network=`.
         workers: judge in that many Ray workers; 0 for this process, "auto" for as many as there is room for.
@@ -153,6 +158,9 @@ def search(
         raise SearchError(f"network: expected a torch.nn.Module, found {type(network).__name__}")
     deadline = None if seconds is None else time.monotonic() + seconds
     data = read_data(data, seed)
+    policies: Mapping[str, Policy] = {} if policy is None else Library.usual().find(policy).policies
+    if agent is not None and agent not in AGENTS:
+        raise SearchError(f"agent={agent!r} does not exist; choose one of {', '.join(AGENTS)}")
     options = SearchOptions(
         max_params=max_params,
         max_macs=max_macs,
@@ -161,7 +169,7 @@ def search(
         evaluations=evaluations,
         seconds=seconds,
         seed=seed,
-        agent=agent,
+        agent=chosen_agent(agent, policies, policy_mode),
         removal=removal,
         shrinkage=shrinkage,
         granularity=granularity,
@@ -184,6 +192,7 @@ def search(
         population=population,
         tournament=tournament,
         cache=None if cache is None else str(cache),
+        policy_mode=policy_mode,
         ignored_layers=tuple(ignored_layers),
         device=device,
         precision=precision,
@@ -193,8 +202,6 @@ def search(
         gpus_per_worker=gpus_per_worker,
         threads=threads,
     )
-    if agent not in AGENTS:
-        raise SearchError(f"agent={agent!r} does not exist; choose one of {', '.join(AGENTS)}")
     unused = {
         "cache": cache,
         "ladder": tuple(ladder),
@@ -213,7 +220,7 @@ def search(
             data,
             options,
             TeacherName.read(teacher_name),
-            policies={} if policy is None else load_policies(policy),
+            policies=policies,
             deadline=deadline,
             earlier=Earlier.read(Path(out)) if resume else None,
         )
@@ -223,7 +230,7 @@ def search(
             Logged(display(progress), Path(out) / "run.log") as shown,
         ):
             if policy is not None:
-                shown.note(f"starts from the policy in {policy}")
+                shown.note(f"policy {policy} ({options.policy_mode}), for {' and '.join(job.policies)}")
             return job.run(Path(out), shown, make_evaluate, command)
 
 

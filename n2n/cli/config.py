@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from n2n.agents import AGENTS
 from n2n.calibration import RUNGS, SEEDS, STUDENTS, TRUTH
+from n2n.comparison import BASELINES, RUNG
 from n2n.distill.objectives.expression import parse
 from n2n.scores import AGGREGATES, SCORES
 from n2n.search.export import FORMATS
@@ -161,7 +162,7 @@ class SearchSettings(NetworkSettings, SpaceSettings):
     max_size_mb: Budget | None = None
     evaluations: Annotated[int, Field(gt=0)] = 60
     seconds: Annotated[float, Field(gt=0)] | None = None
-    agent: Annotated[str, AfterValidator(lambda name: known(name, AGENTS, "agent"))] = "reinforce"
+    agent: Annotated[str, AfterValidator(lambda name: known(name, AGENTS, "agent"))] | None = None
     rollouts: Annotated[int, Field(gt=0)] = 5
     steps: Annotated[int, Field(ge=0)] = 100
     objective: Objective = "kd"
@@ -178,13 +179,42 @@ class SearchSettings(NetworkSettings, SpaceSettings):
     population: Annotated[int, Field(gt=1)] | None = None
     tournament: Annotated[int, Field(gt=0)] | None = None
     cache: Path | None = None
-    policy: Path | None = None
+    policy: str | None = None
+    policy_mode: Literal["warm", "zero-shot", "proposal"] = "warm"
     precision: Precision = "auto"
     workers: Workers = 0
     address: str | None = None
     asynchronous: bool = False
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0
     threads: Threads = "auto"
+
+
+class ApplySettings(NetworkSettings):
+    """`n2n policy apply POLICY`; `students` are drawn in each stage, and the others as in `n2n search`."""
+
+    policy: str
+    target_params: Budget | None = None
+    target_macs: Budget | None = None
+    students: Annotated[int, Field(gt=0)] = 1
+    final_epochs: Annotated[float, Field(gt=0)] | None = None
+    objective: Objective = "kd"
+    out: Path | None = None
+    force: bool = False
+    precision: Precision = "auto"
+
+
+class CompareSettings(NetworkSettings):
+    """`n2n policy compare POLICY ...`; the meaning of each is that of the argument of `n2n.compare_policies`."""
+
+    policies: tuple[str, ...]
+    target_params: Budget | None = None
+    target_macs: Budget | None = None
+    judged: Annotated[int, Field(gt=0)] = 10
+    seeds: Annotated[int, Field(gt=0)] = 3
+    against: tuple[Annotated[str, AfterValidator(lambda name: known(name, AGENTS, "agent"))], ...] = BASELINES
+    policy_mode: Literal["warm", "zero-shot", "proposal"] = "zero-shot"
+    rung: str = RUNG
+    keep: bool = False
 
 
 class CalibrateSettings(NetworkSettings):

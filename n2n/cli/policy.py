@@ -1,34 +1,220 @@
-"""`n2n policy show PATH`: what a saved policy was trained on."""
+"""`n2n policy`: the library of learned policies, and what can be done with one at once."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from n2n.cli import options
+from n2n.cli.config import ApplySettings, CompareSettings, ConfigError, SearchSettings
 from n2n.cli.door import Outcome, run
+from n2n.cli.networks import chosen, trained
+from n2n.cli.search import number
+from n2n.cli.search import search as find_students
 from n2n.cli.strict import Command, Group
-from n2n.policies.files import Policy, load_policies
+from n2n.comparison import Compared, Side, compare_policies, comparison
+from n2n.data import example_inputs
+from n2n.policies.card import Card, write_card
+from n2n.policies.files import Policy
+from n2n.policies.library import Broken, Entry, Library
+from n2n.report.tables import aligned
 
-app = typer.Typer(cls=Group, no_args_is_help=True, help="Look at saved policies.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Keep, share, compare and apply learned policies.")
+
+Named = Annotated[str, typer.Argument(help="A name in the library, a policy folder, or a run.")]
+Replace = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+TargetParams = Annotated[
+    str | None, typer.Option("--target-params", help='Most parameters: a number, or a share such as "20%".')
+]
+TargetMacs = Annotated[str | None, typer.Option("--target-macs", help="Most MACs: a number or a share.")]
+
+
+@app.command("list", cls=Command)
+def list_command(as_json: options.Json = False) -> None:
+    """List the policies of the library (~/.n2n/policies, or $N2N_POLICIES) and those that come with the package."""
+    run(lambda: listed(Library.usual()), as_json=as_json)
 
 
 @app.command("show", cls=Command)
-def command(
-    path: Annotated[Path, typer.Argument(help="A policy folder, a run's policies folder, or a run.")],
+def show_command(path: Named, as_json: options.Json = False) -> None:
+    """Show what a policy was trained on, and its card; a search starts from it with --policy."""
+    run(lambda: shown(path), as_json=as_json)
+
+
+@app.command("apply", cls=Command)
+def apply_command(
+    context: typer.Context,
+    policy: Named,
+    target_params: TargetParams = None,
+    target_macs: TargetMacs = None,
+    teacher: options.Teacher = None,
+    network: options.Network = None,
+    network_arg: options.NetworkArg = None,
+    weights: options.Weights = None,
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    students: Annotated[
+        int | None, typer.Option("--students", help="Of each stage; of several the best is taken. [default: 1]")
+    ] = None,
+    final_epochs: Annotated[
+        float | None, typer.Option("--final-epochs", help="Its distillation. [default: 3, or 600 steps]")
+    ] = None,
+    objective: options.Objective = None,
+    out: options.Out = None,
+    force: options.Force = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    precision: options.Precision = None,
+    config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show what policies were trained on; a later search starts from them with --policy PATH."""
-    run(lambda: show(path), as_json=as_json)
+    """Cut a student with a policy at once, without a search, and distil it.
+
+    The policy's likeliest student within the target; with more --students also some that it draws, of which the best
+    by closed-form distillation is taken.
+    """
+    run(lambda: applied(options.read(ApplySettings, context), quiet=as_json), as_json=as_json)
 
 
-def show(path: Path) -> Outcome:
-    """The policies at `path`, by stage."""
-    policies = load_policies(path)
-    record = {stage: {**policy.meta.to_json(), "parameters": size(policy)} for stage, policy in policies.items()}
-    return Outcome({"path": str(path), "policies": record}, lambda: words(policies))
+@app.command("compare", cls=Command)
+def compare_command(
+    context: typer.Context,
+    policies: Annotated[list[str], typer.Argument(help="Names in the library, policy folders, or runs.")],
+    target_params: TargetParams = None,
+    target_macs: TargetMacs = None,
+    teacher: options.Teacher = None,
+    network: options.Network = None,
+    network_arg: options.NetworkArg = None,
+    weights: options.Weights = None,
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    judged: Annotated[int | None, typer.Option("--judged", help="Students of each side. [default: 10]")] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="Runs of each side. [default: 3]")] = None,
+    against: Annotated[
+        list[str] | None, typer.Option("--against", help="An agent to compare with; repeat. [default: random, uniform]")
+    ] = None,
+    policy_mode: Annotated[
+        str | None, typer.Option("--policy-mode", help="zero-shot, warm or proposal. [default: zero-shot]")
+    ] = None,
+    rung: Annotated[str | None, typer.Option("--rung", help="How students are judged. [default: refit:0]")] = None,
+    keep: Annotated[
+        bool | None, typer.Option("--keep", help="Write the comparison with random choice into the policies' cards.")
+    ] = None,
+    device: options.Device = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Compare policies with random choice and uniform widths, on as many judged students each."""
+    run(
+        lambda: compared(options.read(CompareSettings, context), quiet=as_json),
+        as_json=as_json,
+    )
+
+
+@app.command("import", cls=Command)
+def import_command(
+    source: Annotated[str, typer.Argument(help="A file that `n2n policy export` wrote, a policy folder, or a run.")],
+    name: Annotated[str, typer.Option("--name", help="What the library is to call it.")],
+    force: Replace = False,
+    as_json: options.Json = False,
+) -> None:
+    """Take a policy into the library under a name."""
+    run(lambda: taken(Library.usual().add(source, name, force=force)), as_json=as_json)
+
+
+@app.command("export", cls=Command)
+def export_command(
+    policy: Named,
+    file: Annotated[Path, typer.Argument(help="The zip file to write.")],
+    force: Replace = False,
+    as_json: options.Json = False,
+) -> None:
+    """Write a policy into one zip file of JSON and safetensors, to be imported elsewhere."""
+    run(lambda: exported(policy, file, force=force), as_json=as_json)
+
+
+def listed(library: Library) -> Outcome:
+    """All policies by name."""
+    found = library.list()
+    record = {"folder": str(library.folder), "policies": [_record(one) for one in found]}
+    return Outcome(record, lambda: _list(library, found))
+
+
+def shown(wanted: str) -> Outcome:
+    """One policy."""
+    entry = Library.usual().find(wanted)
+    return Outcome({"path": str(entry.folder), **_record(entry)}, lambda: _show(entry))
+
+
+def taken(entry: Entry) -> Outcome:
+    """A policy that came into the library."""
+    text = f"{entry.name} is in the library: {entry.folder}\n  n2n search --policy {entry.name} ..."
+    return Outcome({"path": str(entry.folder), **_record(entry)}, lambda: typer.echo(text))
+
+
+def exported(wanted: str, file: Path, *, force: bool) -> Outcome:
+    """A policy as one file."""
+    path = Library.usual().export(wanted, file, force=force)
+    size = path.stat().st_size
+    return Outcome({"file": str(path), "bytes": size}, lambda: typer.echo(f"{path}: {size / 1000:.0f} kB"))
+
+
+def applied(settings: ApplySettings, *, quiet: bool) -> Outcome:
+    """A search that draws `students` of each stage from the policy, judges them in closed form, and learns nothing."""
+    stages = Library.usual().find(settings.policy).policies
+    values = {name: getattr(settings, name) for name in settings.model_fields_set - {"students"} if name in SHARED}
+    targets = {"max_params": settings.target_params, "max_macs": settings.target_macs}
+    asked = SearchSettings.model_validate(
+        {
+            **values,
+            **{name: value for name, value in targets.items() if value is not None},
+            "policy_mode": "zero-shot",
+            "removal": "removal" in stages,
+            "shrinkage": "shrinkage" in stages,
+            "evaluations": settings.students * len(stages),
+            "rollouts": settings.students,
+            "start": "refit",
+            "steps": 0,
+            "finalists": 1,
+        }
+    )
+    return find_students(asked, quiet=quiet)
+
+
+SHARED = frozenset(ApplySettings.model_fields) & frozenset(SearchSettings.model_fields)
+"""Settings that mean the same in both."""
+
+
+def compared(settings: CompareSettings, *, quiet: bool) -> Outcome:
+    """A comparison, and what of it the cards keep."""
+    if settings.teacher is None and settings.network is None:
+        raise ConfigError("n2n policy compare needs a network: --teacher FOLDER, or --network with --weights")
+    base = chosen(settings)
+    assert base is not None
+    base = trained(base, settings)
+    library = Library.usual()
+    found = compare_policies(
+        settings.policies, base.network, example_inputs(base.data), base.data,
+        max_params=number(settings.target_params), max_macs=number(settings.target_macs), judged=settings.judged,
+        seeds=settings.seeds, against=settings.against, policy_mode=settings.policy_mode, rung=settings.rung,
+        teacher_name=base.name, device=settings.device, progress=not quiet, library=library,
+    )  # fmt: skip
+    notes = [_kept(library.find(one), found) for one in settings.policies] if settings.keep else []
+    return Outcome({**found.to_json(), "notes": notes}, lambda: _compared(found, notes))
+
+
+def _kept(entry: Entry, found: Compared) -> str:
+    """Writes the comparison into a policy's card, and says what was done."""
+    if entry.shipped or entry.card is None or "random" not in [one.name for one in found.sides]:
+        return f"{entry.name}: nothing was kept: a card of the user's own and --against random are needed"
+    known = any((one.teacher, one.data) == (found.teacher, found.data) for one in entry.card.trained)
+    line = comparison(found, entry.name, held_back=not known)
+    if line is None:
+        return f"{entry.name}: nothing was kept: a side found no student within the budget"
+    write_card(entry.cards, entry.card.compared_with(line))
+    return f"{entry.name}: kept in {entry.cards / 'card.json'}"
 
 
 def size(policy: Policy) -> int:
@@ -36,9 +222,37 @@ def size(policy: Policy) -> int:
     return sum(tensor.numel() for tensor in policy.state.values())
 
 
-def words(policies: dict[str, Policy]) -> None:
-    """The policies in words."""
-    for stage, policy in policies.items():
+def _record(entry: Entry | Broken) -> dict[str, Any]:
+    if isinstance(entry, Broken):
+        return {"name": entry.name, "problem": entry.problem}
+    policies = {stage: {**one.meta.to_json(), "parameters": size(one)} for stage, one in entry.policies.items()}
+    card = None if entry.card is None else entry.card.to_json()
+    return {"name": entry.name, "shipped": entry.shipped, "policies": policies, "card": card}
+
+
+def _list(library: Library, found: list[Entry | Broken]) -> None:
+    rows = []
+    for one in found:
+        if isinstance(one, Broken):
+            rows.append((one.name, "broken", "", "", ""))
+            continue
+        card = one.card
+        networks = "" if card is None else str(len(card.trained))
+        students = "" if card is None else f"{card.judged:,}"
+        agent = ", ".join(sorted({policy.meta.agent for policy in one.policies.values()}))
+        rows.append((one.name, agent, " ".join(one.policies), networks, students))
+    typer.echo(f"{library.folder}, and what comes with the package:")
+    if rows:
+        typer.echo(aligned(("policy", "agent", "stages", "networks", "students"), rows))
+    else:
+        typer.echo("no policy yet; `n2n policy import RUN --name NAME` takes what a search has learned")
+    for one in found:
+        if isinstance(one, Broken):
+            typer.echo(f"\nbroken: {one.name}: {one.problem}")
+
+
+def _show(entry: Entry) -> None:
+    for stage, policy in entry.policies.items():
         meta = policy.meta
         typer.echo(
             f"{stage}: agent {meta.agent}, {size(policy):,} numbers in {len(policy.state)} tensors, {meta.updates} "
@@ -49,3 +263,42 @@ def words(policies: dict[str, Policy]) -> None:
             f"  fits any network: {meta.num_actions} actions, {len(meta.features)} features, observation version "
             f"{meta.observation_version}"
         )
+    if entry.card is None:
+        typer.echo("no card: it was saved by hand, or by an earlier n2n")
+    else:
+        _card(entry.card)
+
+
+def _card(card: Card) -> None:
+    typer.echo(f"made by {card.made_by}: {card.judged:,} students judged, rewarded by {card.reward}")
+    typer.echo(f"budget: {card.budget}; space: {', '.join(f'{name} {value}' for name, value in card.space.items())}")
+    for one in card.trained:
+        accuracy = "" if one.accuracy is None else f", {one.accuracy:.2%} on validation"
+        typer.echo(f"  trained on {one.teacher}, {one.data}: {one.parameters:,} parameters{accuracy}")
+    for stage in dict.fromkeys(point.stage for point in card.curve):
+        own = [point for point in card.curve if point.stage == stage]
+        ends = f"{own[0].reward:.3f} (first batches) to {own[-1].reward:.3f} (last)"
+        typer.echo(f"  {stage}: mean reward from {ends}, {own[-1].judged:,} students")
+    for line in card.compared:
+        where = "held back" if line.held_back else "trained on"
+        typer.echo(
+            f"  against random on {line.teacher}, {line.data} ({where}), budget {line.budget}: best reward "
+            f"{line.policy:.3f} to {line.random:.3f} after {line.judged} students, {line.seeds} runs"
+        )
+    typer.echo(f"weights: {', '.join(f'{stage} {found[:16]}' for stage, found in card.weights.items())}")
+
+
+def _compared(found: Compared, notes: list[str]) -> None:
+    typer.echo(
+        f"{found.teacher}, {found.data}, budget {found.budget}: {found.judged} students in each of {found.seeds} runs"
+    )
+    header = ("side", "mode", "reward of the first", "best reward", "runs without a student within the budget")
+    typer.echo(aligned(header, [_row(one) for one in found.sides]))
+    for note in notes:
+        typer.echo(f"note: {note}")
+
+
+def _row(side: Side) -> tuple[str, ...]:
+    missed = sum(value is None for value in side.best)
+    cells = ["" if value is None else f"{value:.3f}" for value in (side.mean_first, side.mean_best)]
+    return (side.name, side.mode, *cells, str(missed) if missed else "")

@@ -11,6 +11,7 @@ from n2n.cli import options
 from n2n.cli.door import Outcome, run
 from n2n.networks.units import millions
 from n2n.report.tables import aligned
+from n2n.search.budgets import words_of
 from n2n.search.runs import Best, Run, State
 from n2n.search.runs import runs as read_runs
 
@@ -68,7 +69,7 @@ def row(one: Run) -> tuple[str, ...]:
         one.teacher,
         one.data,
         one.agent,
-        ", ".join(f"{name.removeprefix('max_')} {value}" for name, value in (one.budget or {}).items()),
+        words_of(one.budget or {}),
         "" if one.judged is None else str(one.judged),
         "" if best is None else f"{best.test_accuracy:.2%}, {millions(best.parameters)}{times(best)}",
         one.when.removesuffix("+00:00").replace("T", " "),

@@ -18,6 +18,7 @@ from n2n.cli.train_teacher import fit
 from n2n.data import DATA, example_inputs
 from n2n.job import SearchResult
 from n2n.main_job import search as find_students
+from n2n.policies.library import Library
 from n2n.report.tables import HEADER, aligned, figures_table
 from n2n.search.files import claim_folder, read_json
 from n2n.search.options import BUDGETS
@@ -67,7 +68,9 @@ def command(
     seconds: Annotated[float | None, typer.Option("--seconds", help="Wall time for the search.")] = None,
     agent: Annotated[
         str | None,
-        typer.Option("--agent", help=f"{', '.join(AGENTS)}. [default: reinforce; with --space evolution]"),
+        typer.Option(
+            "--agent", help=f"{', '.join(AGENTS)}. [default: reinforce, or the policy's; with --space evolution]"
+        ),
     ] = None,
     population: Annotated[
         int | None, typer.Option("--population", help="Students that evolution remembers. [default: 8]")
@@ -119,7 +122,15 @@ def command(
     cache: Annotated[
         Path | None, typer.Option("--cache", help="File of judgements that runs on one teacher and data share.")
     ] = None,
-    policy: Annotated[Path | None, typer.Option("--policy", help="Policy folder, or run, to start from.")] = None,
+    policy: Annotated[
+        str | None, typer.Option("--policy", help="Name in the policy library, a policy folder, or a run.")
+    ] = None,
+    policy_mode: Annotated[
+        str | None,
+        typer.Option(
+            "--policy-mode", help="warm learns on, zero-shot only acts, proposal feeds evolution. [default: warm]"
+        ),
+    ] = None,
     ignored_layers: options.IgnoredLayers = None,
     workers: Annotated[
         str | None, typer.Option("--workers", help="Ray workers, a number or auto; 0 judges in this process.")
@@ -195,6 +206,9 @@ def kept(settings: SearchSettings) -> dict[str, Any]:
     paths = {name: value.resolve() for name, value in settings if isinstance(value, Path)}
     if settings.data is not None and settings.data not in DATA and Path(settings.data).exists():
         paths["data"] = Path(settings.data).resolve()
+    if settings.policy is not None:
+        entry = Library.usual().find(settings.policy)
+        paths |= {} if entry.shipped else {"policy": entry.folder.resolve()}
     said = settings.model_copy(update={name: str(value) for name, value in paths.items()})
     return said.model_dump(mode="json", exclude={"out", "resume", "force"}, exclude_unset=True, warnings=False)
 

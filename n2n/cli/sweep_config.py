@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from n2n.cli.config import ConfigError, SearchSettings, known, settings
 from n2n.cli.search import arguments
+from n2n.policies import PolicyError
+from n2n.policies.library import Library
 from n2n.search.errors import SearchError
 from n2n.search.options import SearchOptions
 from n2n.sweep.trials import Trial, expand
@@ -27,7 +29,7 @@ NOT_OF_A_TRIAL = {
     "against": "it goes with --space",
 }
 """Keys of `n2n search` that a sweep sets itself, and what to do instead."""
-PATHS = ("teacher", "weights", "data_dir", "policy")
+PATHS = ("teacher", "weights", "data_dir")
 """Keys whose value is a file or folder that must be there."""
 
 
@@ -91,10 +93,10 @@ def _check_key(place: str, key: str) -> None:
 
 
 def _absolute(key: str, value: Any) -> Any:
-    """A path as an absolute one; of `data` what is a file or folder here; other values as they are."""
+    """A path as an absolute one; of `data` and `policy` what is a file or folder here; other values as they are."""
     if not isinstance(value, str):
         return value
-    if key in (*PATHS, "cache") or (key == "data" and Path(value).expanduser().exists()):
+    if key in (*PATHS, "cache") or (key in ("data", "policy") and Path(value).expanduser().exists()):
         return str(_full(value))
     return value
 
@@ -147,6 +149,11 @@ def checked(trial: Trial, cpus: int) -> SearchSettings:
         path = getattr(made, key)
         if path is not None and not path.exists():
             raise ConfigError(f"trial {trial.name}: {key} = {path} is not there")
+    if made.policy is not None:
+        try:
+            Library.usual().find(made.policy)
+        except PolicyError as error:
+            raise ConfigError(f"trial {trial.name}: policy: {error}") from error
     if made.cache is not None and not made.cache.parent.is_dir():
         raise ConfigError(f"trial {trial.name}: cache = {made.cache}: there is no folder {made.cache.parent}")
     return made

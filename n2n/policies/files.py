@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from n2n.agents import AGENTS, PROPOSING
+from n2n.agents.base import Agent
 from n2n.search.artefacts import read_tensors
 from n2n.search.errors import ArtefactError
 from n2n.search.files import read_json, write_json, write_tensors
@@ -17,6 +19,8 @@ from search_spaces.base import FEATURES, OBSERVATION_VERSION
 
 META, WEIGHTS = "policy.json", "policy.safetensors"
 STAGES = ("removal", "shrinkage")
+DEFAULT_AGENT = "reinforce"
+"""Where neither an agent nor a policy is named."""
 
 
 class PolicyError(ValueError):
@@ -25,7 +29,10 @@ class PolicyError(ValueError):
 
 @dataclass(frozen=True)
 class PolicyMeta:
-    """What a policy was trained on; `num_decisions` and `network` only inform, for it runs on others too."""
+    """What a policy was trained on; `num_decisions` and `network` only inform, for it runs on others too.
+
+    `options` are the arguments of its agent's builder that are not the usual ones, such as `{"encoder": "attention"}`.
+    """
 
     agent: str
     stage: str
@@ -36,10 +43,11 @@ class PolicyMeta:
     network: str = ""
     features: tuple[str, ...] = FEATURES
     observation_version: int = OBSERVATION_VERSION
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
-        return {**self.__dict__, "features": list(self.features)}
+        return {**self.__dict__, "features": list(self.features), "options": dict(self.options)}
 
 
 @dataclass(frozen=True)
@@ -49,14 +57,14 @@ class Policy:
     meta: PolicyMeta
     state: Mapping[str, Tensor]
 
-    def check(self, *, agent: str, stage: str, num_actions: int) -> None:
-        """Refuses a search that this policy cannot act in.
+    def check(self, *, stage: str, num_actions: int, agent: str | None = None) -> None:
+        """Refuses a search that this policy cannot act in; `agent` is None where another may act with it.
 
         Raises:
             PolicyError: another agent, stage or number of actions; both sides are named.
         """
         pairs = (
-            ("agent", self.meta.agent, agent),
+            ("agent", self.meta.agent, agent or self.meta.agent),
             ("stage", self.meta.stage, stage),
             ("num_actions", self.meta.num_actions, num_actions),
         )
@@ -65,6 +73,61 @@ class Policy:
             raise PolicyError(
                 f"the policy does not fit the search: {'; '.join(wrong)}; change the search or the policy"
             )
+
+    def agent(self, num_decisions: int, *, seed: int) -> Agent:
+        """The agent as it was when the policy was saved, in a space of so many decisions; it can learn on.
+
+        Raises:
+            PolicyError: this n2n has no such agent, or one with other weights.
+        """
+        meta = self.meta
+        if meta.agent not in AGENTS:
+            raise PolicyError(f"the policy is of the agent {meta.agent!r}, this n2n has {', '.join(AGENTS)}")
+        try:
+            agent = AGENTS[meta.agent](
+                len(FEATURES), meta.num_actions, num_decisions, seed=seed, **own_options(meta.agent, meta.stage),
+                **meta.options,
+            )  # fmt: skip
+            agent.load(self.state)
+        except (TypeError, ValueError) as error:
+            raise PolicyError(f"the {meta.stage} policy does not fit: {error}") from error
+        return agent
+
+    def proposes(self) -> None:
+        """Refuses a policy that others cannot act with.
+
+        Raises:
+            PolicyError: its agent keeps its policy to itself.
+        """
+        if self.meta.agent not in PROPOSING:
+            raise PolicyError(
+                f"the {self.meta.stage} policy is of the agent {self.meta.agent!r}, which can only learn on"
+                f" (policy_mode='warm'); policies of {', '.join(PROPOSING)} can act without learning, too"
+            )
+
+
+def chosen_agent(agent: str | None, policies: Mapping[str, Policy], mode: str) -> str:
+    """The agent of a search: the one that is named, or the policies', or the usual one.
+
+    Raises:
+        PolicyError: the policies are of several agents and none is named, or evolution is to draw from them and
+            another agent is named.
+    """
+    if policies and mode == "proposal":
+        if agent not in (None, "evolution"):
+            raise PolicyError(
+                f"policy_mode='proposal' is for evolution, not for agent={agent!r}; leave one of both out"
+            )
+        return "evolution"
+    found = sorted({one.meta.agent for one in policies.values()})
+    if agent is None and len(found) > 1:
+        raise PolicyError(f"the policies are of the agents {' and '.join(found)}; give those of one agent")
+    return agent or (found[0] if found else DEFAULT_AGENT)
+
+
+def own_options(agent: str, stage: str) -> dict[str, Any]:
+    """What the builder of an agent is told of the stage: REINFORCE has a network for each."""
+    return {"policy": stage} if agent == "reinforce" else {}
 
 
 def save_policy(path: str | Path, state: Mapping[str, Tensor], meta: PolicyMeta) -> Path:
@@ -76,19 +139,31 @@ def save_policy(path: str | Path, state: Mapping[str, Tensor], meta: PolicyMeta)
     return folder
 
 
-def save_stage(out: Path, stage: StageResult, *, agent: str, seed: int, network: str) -> None:
+def save_stage(
+    out: Path, stage: StageResult, *, agent: str, seed: int, network: str, options: Mapping[str, Any] | None = None
+) -> None:
     """Writes what a stage of the run in `out` has learned, where its agent has weights.
 
     Args:
         agent: its name.
         seed: of the run.
         network: what it was learned on, a teacher's or a space's name.
+        options: see `PolicyMeta`.
 
     Raises:
         WriteError: the file system refused.
     """
     if stage.state:
-        meta = PolicyMeta(agent, stage.name, stage.num_actions, stage.num_decisions, seed, stage.updates, network)
+        meta = PolicyMeta(
+            agent=agent,
+            stage=stage.name,
+            num_actions=stage.num_actions,
+            num_decisions=stage.num_decisions,
+            seed=seed,
+            updates=stage.updates,
+            network=network,
+            options=options or {},
+        )
         save_policy(out / "policies" / stage.name, stage.state, meta)
 
 
@@ -150,8 +225,9 @@ def _check_schema(folder: Path, values: Mapping[str, Any]) -> None:
             f"{folder} was trained on {len(features)} features, this n2n has {len(FEATURES)} "
             f"(only in the policy: {lost}; only here: {new}; or another order): train a new policy"
         )
-    known = set(PolicyMeta.__dataclass_fields__)
-    if set(values) != known:
+    known = PolicyMeta.__dataclass_fields__
+    needed = {name for name, one in known.items() if one.default is MISSING and one.default_factory is MISSING}
+    if not needed <= set(values) <= set(known):
         raise PolicyError(
             f"{folder / META} has the keys {sorted(values)}, expected {sorted(known)}; it was edited or damaged"
         )

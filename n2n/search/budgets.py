@@ -13,7 +13,7 @@ from n2n.networks import Timings, size_mb
 from n2n.networks.units import significant
 from n2n.reward import Budget, parse_budget
 from n2n.search.errors import SearchError
-from n2n.search.options import SearchOptions
+from n2n.search.options import BUDGETS, SearchOptions
 from n2n.search.spaces import Reach
 
 TEACHER = "teacher"
@@ -141,3 +141,13 @@ def _limits(budget: Budget, known: Costs) -> list[tuple[Bounded, float]]:
     """What the budget bounds and is known, with the limit."""
     pairs = [(one, getattr(budget, one.limit)) for one in BOUNDED]
     return [(one, limit) for one, limit in pairs if limit is not None and one.figure in known]
+
+
+def budget_text(options: SearchOptions) -> str:
+    """The budget as it was asked for, in words: "params 20%, macs 30%", or "none"."""
+    return words_of({name: value for name in BUDGETS if (value := getattr(options, name)) is not None}) or "none"
+
+
+def words_of(budget: Mapping[str, object]) -> str:
+    """The same of a budget by option; empty where there is none."""
+    return ", ".join(f"{name.removeprefix('max_')} {value}" for name, value in budget.items())

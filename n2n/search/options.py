@@ -27,6 +27,8 @@ Granularity = Literal["layer", "block"]
 IMPORTANCES = ("l1", "l2", "bn_scale", "taylor", "random")
 GRANULARITIES = ("layer", "block")
 DEFAULT_FACTORS = tuple(round(0.1 * step, 1) for step in range(1, 11))
+POLICY_MODES = ("warm", "zero-shot", "proposal")
+"""What a search does with a policy: goes on learning, only acts with it, or lets evolution draw from it."""
 PREFILTER_RATIO = 8
 """Rollouts that are scored for each one that is distilled, where a prefilter is asked for and nothing else is said."""
 
@@ -39,9 +41,9 @@ class SearchOptions:
     can be foreseen, None for no bound; `final_epochs` is how long each of the `finalists` is distilled; `threads`
     are torch's, None leaves them as they are, "auto" measures which are fastest. `evaluate` names a training-free score
     that takes the place of the quick distillation, `prefilter` one that chooses, among `prefilter_ratio` times as many
-    students, who is distilled; `population` and `tournament` are those of evolution. `workers` are Ray processes, 0 for
-    this one and "auto" for as many as fit, on the cluster at `address` or here, with `gpus_per_worker` (a fraction)
-    each.
+    students, who is distilled; `policy_mode` says what is done with a policy; `population` and `tournament` are those
+    of evolution. `workers` are Ray processes, 0 for this one and "auto" for as many as fit, on the cluster at `address`
+    or here, with `gpus_per_worker` (a fraction) each.
 
     Raises:
         SearchError: a value outside its range, or a name that does not exist; the valid ones are listed.
@@ -77,6 +79,7 @@ class SearchOptions:
     population: int | None = None
     tournament: int | None = None
     cache: str | None = None
+    policy_mode: str = "warm"
     ignored_layers: tuple[str, ...] = ()
     device: str = "cpu"
     precision: str = "auto"
@@ -106,6 +109,7 @@ class SearchOptions:
         _check_budgets({name: getattr(self, name) for name in BUDGETS})
         _one_of("importance", self.importance, IMPORTANCES)
         _one_of("start", self.start, STARTS)
+        _one_of("policy_mode", self.policy_mode, POLICY_MODES)
         _one_of("granularity", self.granularity, GRANULARITIES)
         _check_objective(self.objective)
         _check_ladder(self)

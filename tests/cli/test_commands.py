@@ -287,7 +287,7 @@ def test_the_users_own_network_comes_with_a_weights_file(
         (("report", "nowhere"), "is no run folder"),
         (("policy", "show", "nowhere"), "there is no folder nowhere"),
         (("policy", "show", "--bogus"), "unknown flag --bogus; n2n policy show has: --help, --json"),
-        (("policy", "bogus"), "unknown command 'bogus'; the commands of n2n policy are: show"),
+        (("policy", "bogus"), "unknown command 'bogus'; the commands of n2n policy are: list"),
         (("evaluate", "nowhere", "--device", "mps"), "device 'mps': this PyTorch sees no mps device"),
     ],
 )

@@ -1,0 +1,179 @@
+"""Policies against searchers that have learned nothing, on as many judged students each, on one network."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from torch import Tensor, nn
+
+from n2n.agents import AGENTS
+from n2n.data import Data
+from n2n.data import example_inputs as examples_of
+from n2n.distill.probe import threads_put_back
+from n2n.evaluate.base import Status
+from n2n.job import Job
+from n2n.policies import Policy, chosen_agent
+from n2n.policies.card import Comparison
+from n2n.policies.library import Entry, Library
+from n2n.reward import make_reward
+from n2n.search.budgets import budget_text
+from n2n.search.errors import SearchError
+from n2n.search.options import BudgetValue, SearchOptions
+from n2n.search.progress import Display, display
+from n2n.search.two_stage import Found
+
+BASELINES = ("random", "uniform")
+RUNG = "refit:0"
+"""How students are judged where nothing else is said: in closed form, at about a second each."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One searcher: by seed the reward of the first student within the budget, and of the best; None where none is."""
+
+    name: str
+    mode: str
+    first: tuple[float | None, ...]
+    best: tuple[float | None, ...]
+
+    @property
+    def mean_first(self) -> float | None:
+        """Over the seeds, None where one of them has no student within the budget."""
+        return _mean(self.first)
+
+    @property
+    def mean_best(self) -> float | None:
+        """The same of the best student."""
+        return _mean(self.best)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """All sides on one network; `judged` students each, in `seeds` runs."""
+
+    teacher: str
+    data: str
+    budget: str
+    judged: int
+    seeds: int
+    sides: tuple[Side, ...]
+
+    def side(self, name: str) -> Side:
+        """The side of a name."""
+        return next(one for one in self.sides if one.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+
+def compare_policies(
+    policies: Sequence[str | Path],
+    network: nn.Module,
+    example_inputs: Tensor | None,
+    data: Data,
+    *,
+    max_params: BudgetValue | None = None,
+    max_macs: BudgetValue | None = None,
+    judged: int = 10,
+    seeds: int = 3,
+    against: Sequence[str] = BASELINES,
+    policy_mode: str = "zero-shot",
+    rung: str = RUNG,
+    rollouts: int = 5,
+    teacher_name: str = "",
+    device: str = "cpu",
+    progress: bool | Display = True,
+    library: Library | None = None,
+) -> Compared:
+    """Lets each policy, and each agent that has learned nothing, search one network; nobody is distilled at length.
+
+    Every side has `judged` students in each run, half of them in the removal stage, and plays the stages that all the
+    policies have. A student that several sides find is judged once, which takes nothing from their counts.
+
+    Args:
+        policies: names of the library, or folders.
+        network: the teacher; it is read and copied, never changed.
+        example_inputs: prepared images [B, C, H, W] that it takes; None takes one from `data`.
+        data: its train and validation splits are used.
+        max_params, max_macs: what students may cost; without any, rewards weigh size against accuracy alone.
+        judged: students for each side and run.
+        seeds: runs, with the seeds 0, 1, ...
+        against: names of `n2n.agents.AGENTS`.
+        policy_mode: what is done with the policies, as in `n2n.search`.
+        rung: how students are judged, as in `n2n.evaluate.rungs`.
+        rollouts: students in a batch; the first batch of a policy has one alone, its likeliest.
+        teacher_name: what to call the network.
+
+    Raises:
+        PolicyError: a policy is missing or does not fit.
+        SearchError: no policy, an unknown agent, or a budget that cannot be met.
+    """
+    if not policies or seeds < 1:
+        raise SearchError(f"expected at least one policy and seeds >= 1, found {len(policies)} and seeds={seeds}")
+    unknown = [name for name in against if name not in AGENTS]
+    if unknown:
+        raise SearchError(f"against={unknown[0]!r} does not exist; choose from {', '.join(AGENTS)}")
+    entries = [(library or Library.usual()).find(one) for one in policies]
+    stages = set.intersection(*({*one.policies} for one in entries))
+    if not stages:
+        raise SearchError("the policies have no stage in common: compare those of removal, or those of shrinkage")
+    options = SearchOptions(
+        max_params=max_params, max_macs=max_macs, evaluations=judged, rollouts=rollouts, ladder=(rung,), device=device,
+        removal="removal" in stages, shrinkage="shrinkage" in stages,
+    )  # fmt: skip
+    example = examples_of(data) if example_inputs is None else example_inputs
+    sides: list[Side] = []
+    with closing(display(progress)) as shown, tempfile.TemporaryDirectory() as folder, threads_put_back():
+        shared = replace(options, cache=str(Path(folder) / "judged.sqlite"))
+        for name, agent, mode, learned in _sides(entries, against, policy_mode):
+            shown.note(f"{name}: {seeds} runs of {judged} students")
+            found = []
+            for seed in range(seeds):
+                asked = replace(shared, agent=agent, seed=seed, policy_mode=mode if learned else "warm")
+                job = Job.prepare(network, example, data, asked, None, policies=learned, deadline=None)
+                out = Path(folder) / f"{len(sides)}-{seed}"
+                out.mkdir()
+                found.append(_rewards(job, job.loop(out, shown)))
+            sides.append(Side(name, mode, tuple(one[0] for one in found), tuple(one[1] for one in found)))
+    called = teacher_name or type(network).__name__
+    return Compared(called, data.training.name, budget_text(options), judged, seeds, tuple(sides))
+
+
+def comparison(compared: Compared, name: str, *, held_back: bool) -> Comparison | None:
+    """What a policy's card keeps of it; None where one side found no student within the budget."""
+    policy, random = compared.side(name).mean_best, compared.side("random").mean_best
+    if policy is None or random is None:
+        return None
+    return Comparison(
+        compared.teacher, compared.data, compared.budget, compared.judged, round(policy, 5), round(random, 5),
+        compared.seeds, held_back,
+    )  # fmt: skip
+
+
+def _sides(
+    entries: Sequence[Entry], against: Sequence[str], mode: str
+) -> list[tuple[str, str, str, Mapping[str, Policy]]]:
+    """Name, agent, mode and policies of each side."""
+    learned = [(one.name, chosen_agent(None, one.policies, mode), mode, one.policies) for one in entries]
+    return [*learned, *((name, name, "", {}) for name in against)]
+
+
+def _rewards(job: Job, found: Found) -> tuple[float | None, float | None]:
+    """The rewards of the first and of the best student that keeps to the budget."""
+    teacher = job.finish.teacher
+    reward = make_reward(teacher_accuracy=teacher.accuracy, teacher_parameters=teacher.parameters)
+    good = [one.evaluation for one in found.records if one.evaluation.status is Status.OK]
+    rewards = [reward(one) for one in good if not job.budget.violations(one)]
+    return (rewards[0], max(rewards)) if rewards else (None, None)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if values and len(known) == len(values) else None

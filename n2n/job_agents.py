@@ -1,0 +1,112 @@
+"""Who takes the decisions of a search over a teacher: its agents, and the policies that they start from and leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from n2n.agents import AGENTS, BIASED, EVOLUTION
+from n2n.agents.base import Agent, Learned
+from n2n.agents.frozen import FrozenAgent
+from n2n.policies import Policy, PolicyError, own_options, save_stage
+from n2n.policies.card import Card, Trained, points, weights_hash, write_card
+from n2n.search.budgets import budget_text
+from n2n.search.conclude import Finish
+from n2n.search.options import SearchOptions
+from n2n.search.stage import StageResult
+from search_spaces.base import FEATURES, SearchSpace
+
+KEEP_BIAS = 2.2
+"""The removal policy starts by keeping nine layers of ten: without half of its layers no teacher is worth a try."""
+SPACE = ("granularity", "factors", "round_to", "kernels")
+"""The options that say which students there are."""
+
+
+def checked_policies(policies: Mapping[str, Policy], options: SearchOptions) -> Mapping[str, Policy]:
+    """The policies of the stages that are played, each of them tried.
+
+    Raises:
+        PolicyError: one does not fit, none is of a stage that is played, or a mode lacks one.
+    """
+    found = {stage: policy for stage, policy in policies.items() if stage in options.stages}
+    played = " and ".join(options.stages)
+    if policies and not found:
+        raise PolicyError(
+            f"the policy is for the stage {' and '.join(policies)}, and this search runs {played} only; give another"
+            " policy, or run that stage"
+        )
+    mode = options.policy_mode
+    if mode != "warm" and not policies:
+        raise PolicyError(f"policy_mode={mode!r} without a policy has no effect; name one (`n2n policy list`)")
+    without = [stage for stage in options.stages if stage not in found]
+    if mode == "zero-shot" and without:
+        raise PolicyError(
+            f"policy_mode='zero-shot': there is no policy for {' and '.join(without)}; give the folder with those of"
+            " all stages, or switch these stages off"
+        )
+    for stage, policy in found.items():
+        actions = 2 if stage == "removal" else len(options.factors)
+        policy.check(stage=stage, num_actions=actions, agent=options.agent if mode == "warm" else None)
+        if mode != "warm":
+            policy.proposes()
+        policy.agent(1, seed=0)  # as it will be made when the stage begins
+    return found
+
+
+def make_agent(options: SearchOptions, policies: Mapping[str, Policy], stage: str, space: SearchSpace) -> Agent:
+    """The agent of a stage: with what its policy has learned, where there is one."""
+    seed, policy = stage_seed(options.seed, stage), policies.get(stage)
+    if policy is not None and options.policy_mode == "warm":
+        return policy.agent(space.num_decisions, seed=seed)
+    own = own_options(options.agent, stage)
+    if options.agent == "evolution":
+        own = {name: value for name in EVOLUTION if (value := getattr(options, name)) is not None}
+    if options.agent in BIASED:
+        own["keep_bias"] = KEEP_BIAS if stage == "removal" else 0.0
+    if policy is not None:
+        learned = policy.agent(space.num_decisions, seed=seed)
+        assert isinstance(learned, Learned)  # `checked_policies` has asked
+        if options.policy_mode == "zero-shot":
+            return FrozenAgent(learned.acting, space.num_actions, space.num_decisions, seed=seed)
+        own["proposal"] = learned.acting
+    return AGENTS[options.agent](len(FEATURES), space.num_actions, space.num_decisions, seed=seed, **own)
+
+
+def stage_seed(seed: int, stage: str) -> int:
+    """The seed of a stage's agent, so that the two stages do not draw the same numbers."""
+    return 2 * seed + (stage == "shrinkage")
+
+
+def save_policies(out: Path, stages: Sequence[StageResult], finish: Finish, policies: Mapping[str, Policy]) -> None:
+    """Writes what the agents of a run have learned, with its card; nothing where they have learned nothing.
+
+    Raises:
+        WriteError: the file system refused.
+    """
+    learned = [stage for stage in stages if stage.state]
+    for stage in learned:
+        start = policies.get(stage.name)
+        save_stage(
+            out, stage, agent=finish.options.agent, seed=finish.options.seed, network=finish.teacher.name,
+            options=None if start is None else start.meta.options,
+        )  # fmt: skip
+    if learned:
+        write_card(out / "policies", _card(out, learned, finish, policies))
+
+
+def _card(out: Path, stages: Sequence[StageResult], finish: Finish, policies: Mapping[str, Policy]) -> Card:
+    options, teacher = finish.options, finish.teacher
+    space: dict[str, Any] = {name: getattr(options, name) for name in SPACE}
+    judged = f"the score {options.evaluate}" if options.evaluate else " then ".join(one.name for one in options.rungs)
+    start = {stage: weights_hash(policy.state)[:16] for stage, policy in policies.items()}
+    return Card(
+        trained=(Trained(teacher.name, finish.data.training.name, teacher.parameters, round(teacher.accuracy, 5)),),
+        space={"stages": [one.name for one in stages], **space},
+        reward=f"C (2 - C) A / A_T, A judged by {judged}",
+        budget=budget_text(options),
+        judged=sum(one.evaluations for one in stages),
+        curve=points(out / "learning_curve.csv"),
+        weights={one.name: weights_hash(one.state) for one in stages},
+        made_by="n2n search" + (f", from the policies {start}" if start else ""),
+    )

@@ -1,0 +1,107 @@
+"""Policies beside agents that have learned nothing: the same students, the same judge, the same count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import n2n
+from n2n.agents import AGENTS
+from n2n.comparison import Compared, Side, comparison
+from n2n.data import Data, load
+from n2n.distill.fit import train_teacher
+from n2n.evaluate.base import Status
+from n2n.networks import build_teacher
+from n2n.policies import PolicyError, PolicyMeta, save_policy
+from n2n.reward import make_reward
+from n2n.search.errors import SearchError
+from n2n.search.store import read_records
+from search_spaces.base import FEATURES
+
+
+@pytest.fixture(scope="module")
+def digits() -> Data:
+    return load("digits")
+
+
+@pytest.fixture(scope="module")
+def teacher(digits: Data) -> nn.Module:
+    network = build_teacher("mlp", seed=0, hidden=[32, 32])
+    train_teacher(network, digits.training, epochs=4)
+    return network
+
+
+@pytest.fixture
+def half(tmp_path: Path) -> Path:
+    """A policy that is all but sure of half of each width."""
+    state = AGENTS["ppo"](len(FEATURES), 10, 1, seed=0).state()
+    state["policy.bias"] = torch.full((10,), -20.0).index_fill(0, torch.tensor([4]), 20.0)
+    meta = PolicyMeta(agent="ppo", stage="shrinkage", num_actions=10, num_decisions=2)
+    return save_policy(tmp_path / "half", state, meta)
+
+
+Compare = Callable[..., Compared]
+
+
+@pytest.fixture
+def compare(teacher: nn.Module, digits: Data) -> Compare:
+    def run(*policies: object, **changed: object) -> Compared:
+        options = {"judged": 4, "seeds": 2, "rollouts": 2, "progress": False, **changed}
+        return n2n.compare_policies(policies, teacher, None, digits, **options)  # type: ignore[arg-type]
+
+    return run
+
+
+def test_the_sides_are_what_searches_of_their_own_find(
+    compare: Compare, half: Path, teacher: nn.Module, digits: Data, tmp_path: Path
+) -> None:
+    found = compare(half, against=("random",))
+    assert [one.name for one in found.sides] == [str(half), "random"]
+    for side, options in ((found.sides[0], {"policy": half, "policy_mode": "zero-shot"}), (found.sides[1], {})):
+        for seed in (0, 1):
+            out = tmp_path / f"{side.name.replace('/', '-')}-{seed}"
+            agent = None if options else "random"
+            run = n2n.search(teacher, None, digits, out=out, agent=agent, removal=False, evaluations=4, rollouts=2,
+                             ladder=("refit:0",), seed=seed, final_epochs=0.1, finalists=1, progress=False,
+                             **options)  # type: ignore[arg-type]  # fmt: skip
+            accuracy = run.teacher.validation_accuracy
+            reward = make_reward(teacher_accuracy=accuracy, teacher_parameters=run.teacher.parameters)
+            good = [one.evaluation for one in read_records(out) if one.evaluation.status is Status.OK]
+            rewards = [reward(one) for one in good]
+            assert side.first[seed] == pytest.approx(rewards[0])
+            assert side.best[seed] == pytest.approx(max(rewards))
+    assert found.sides[0].first[0] == found.sides[0].first[1], "the likeliest student has no seed"
+
+
+def test_only_students_within_the_budget_count(compare: Compare, half: Path) -> None:
+    found = compare(half, against=("uniform",), max_params="30%")
+    assert found.budget == "params 30%"
+    assert all(value is not None for side in found.sides for value in side.best)
+    assert found.side("uniform").mode == ""
+
+
+def test_a_side_without_a_student_has_no_mean_and_no_line_for_the_card() -> None:
+    none, some = Side("p", "zero-shot", (None, 0.5), (None, 0.5)), Side("random", "", (0.25, 0.75), (0.5, 1.0))
+    compared = Compared("net", "digits", "none", 4, 2, (none, some))
+    assert (none.mean_best, some.mean_first, some.mean_best) == (None, 0.5, 0.75)
+    assert comparison(compared, "p", held_back=True) is None
+    line = comparison(compared, "random", held_back=False)
+    assert line is not None
+    assert (line.policy, line.random, line.judged, line.seeds) == (0.75, 0.75, 4, 2)
+
+
+def test_what_cannot_be_compared_is_refused(compare: Compare, half: Path, tmp_path: Path) -> None:
+    with pytest.raises(SearchError, match="expected at least one policy"):
+        compare()
+    with pytest.raises(SearchError, match="against='nobody' does not exist"):
+        compare(half, against=("nobody",))
+    with pytest.raises(PolicyError, match="no policy of that name"):
+        compare(tmp_path / "nowhere")
+    state = AGENTS["ppo"](len(FEATURES), 2, 1, seed=0).state()
+    meta = PolicyMeta(agent="ppo", stage="removal", num_actions=2, num_decisions=2)
+    with pytest.raises(SearchError, match="no stage in common"):
+        compare(half, save_policy(tmp_path / "other", state, meta))
