@@ -1,0 +1,257 @@
+"""Training policies on many networks and many sizes, so that they act at once on a network that they have not seen.
+
+A batch has one network and one goal (a share of its parameters or MACs, which bounds the shrinkage space), and trains
+the agent of one stage. Removal is rewarded for what becomes of its students: each is shrunk to the goal by the
+shrinkage policy as it is then. Rewards of different networks and goals do not compare, so agents should look at ranks
+within the batch: `trainee` makes such ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from envs import Goal, GoalVectorEnv
+from envs.goals import always
+from n2n.agents import AGENTS
+from n2n.agents.base import Agent, Learned, Trajectory, rollout
+from n2n.agents.frozen import FrozenAgent
+from n2n.evaluate.base import Evaluate, Evaluation, Status, not_ok
+from n2n.reward import Budget
+from n2n.search.spaces import Spaces
+from search_spaces.base import FEATURES, Architecture, SearchSpace, SpaceError
+
+LOST = -1.0
+"""The reward of a student that could not be judged, below all accuracies and agreements."""
+TRIES = 20
+"""Goals drawn for a batch before its network counts as one that no goal fits."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One network to learn on.
+
+    Attributes:
+        name, data: what cards call it.
+        spaces: opens its two spaces.
+        judge: opens the judge of a space's students.
+        value: from an evaluation with status OK to what is to be had most of: an accuracy, an agreement, a score.
+        parameters, macs: of the teacher.
+        accuracy: of the teacher on validation.
+    """
+
+    name: str
+    data: str
+    spaces: Spaces
+    judge: Callable[[SearchSpace], Evaluate]
+    value: Callable[[Evaluation], float]
+    parameters: int
+    macs: int
+    accuracy: float | None = None
+
+    def reward(self, evaluation: Evaluation) -> float:
+        """The value of an evaluation, or `LOST`."""
+        return self.value(evaluation) if evaluation.status is Status.OK else LOST
+
+    def budget(self, goal: Goal) -> Budget:
+        """The goal as a bound."""
+        return Budget(max_parameters=goal.parameters * self.parameters or None, max_macs=goal.macs * self.macs or None)
+
+
+@dataclass(frozen=True)
+class Goals:
+    """Shares of a teacher from `least` to `most`, drawn log-uniformly, of its parameters or (half the time) its MACs.
+
+    Raises:
+        ValueError: shares out of order or range.
+    """
+
+    least: float = 0.05
+    most: float = 0.6
+
+    def __post_init__(self) -> None:
+        if not 0 < self.least <= self.most <= 1:
+            raise ValueError(f"goals: expected 0 < least <= most <= 1, found {self.least} and {self.most}")
+
+    def draw(self, rng: np.random.Generator) -> Goal:
+        """One goal."""
+        share = float(np.exp(rng.uniform(np.log(self.least), np.log(self.most))))
+        share = min(max(share, self.least), self.most)
+        return Goal(parameters=share) if rng.random() < 0.5 else Goal(macs=share)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What was learned from: one row of the learning curve."""
+
+    index: int
+    stage: str
+    task: str
+    goal: Goal
+    rewards: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Of the rewards."""
+        return fmean(self.rewards)
+
+
+def trainee(stage: str, actions: int, *, seed: int, keep_bias: float = 0.0, **options: Any) -> Agent:
+    """A PPO agent that compares the students of a batch with one another only; `options` are those of `ppo`."""
+    own: dict[str, Any] = {"baseline": "leave_one_out", "scale": "rank", "history": 2, "repeats": True, **options}
+    bias = keep_bias if stage == "removal" else 0.0
+    return AGENTS["ppo"](len(FEATURES), actions, 1, seed=seed, keep_bias=bias, **own)
+
+
+def train(
+    agents: Mapping[str, Agent],
+    tasks: Sequence[Task],
+    *,
+    batches: int,
+    students: int,
+    seed: int,
+    goals: Goals | None = None,
+    removal_share: float = 0.5,
+) -> Iterator[Batch]:
+    """Trains the agents of "removal" and "shrinkage" in turn; each batch comes back when it has been learned from.
+
+    Args:
+        agents: by stage; they change.
+        tasks: networks, each as likely as the others.
+        batches: how many.
+        students: of each batch, 2 or more.
+        seed: of networks, goals, stages and starts.
+        goals: what is asked for; by default 5% to 60%.
+        removal_share: how often a batch is one of removal, where the network has layers to remove.
+
+    Raises:
+        ValueError: fewer than two students in a batch, no network, or an agent that keeps its policy to itself.
+        SpaceError: a network whose smallest students exceed all goals that were drawn.
+    """
+    if students < 2 or not tasks:
+        raise ValueError(f"expected students >= 2 in a batch and at least one task, found {students} and {len(tasks)}")
+    if not isinstance(agents["shrinkage"], Learned):
+        raise ValueError(f"{type(agents['shrinkage']).__name__} keeps its policy to itself; train a PPO agent")
+    rng, wanted = np.random.default_rng(seed), goals or Goals()
+    for index in range(batches):
+        task = tasks[int(rng.integers(len(tasks)))]
+        stage = "removal" if rng.random() < removal_share else "shrinkage"
+        yield _Round(agents, task, wanted, rng, students).play(index, stage)
+
+
+@dataclass(frozen=True)
+class _Round:
+    """One batch on one network."""
+
+    agents: Mapping[str, Agent]
+    task: Task
+    goals: Goals
+    rng: np.random.Generator
+    students: int
+
+    def play(self, index: int, stage: str) -> Batch:
+        for _ in range(TRIES):
+            goal = self.goals.draw(self.rng)
+            try:
+                stage, space, judge = self._opened(stage, goal)
+                break
+            except SpaceError as error:
+                why = error
+        else:
+            raise SpaceError(f"{self.task.name}: none of {TRIES} goals can be met: {why}")
+        env = GoalVectorEnv(space, judge, lambda one, _: self.task.reward(one), self.students, always(goal))
+        trajectory, _ = rollout(env, self.agents[stage])
+        self.agents[stage].learn(trajectory)
+        return Batch(index, stage, self.task.name, goal, _rewards(trajectory))
+
+    def _opened(self, stage: str, goal: Goal) -> tuple[str, SearchSpace, Evaluate]:
+        """The space of a stage; shrinkage where there is nothing to remove."""
+        budget = self.task.budget(goal)
+        try:
+            removal = self.task.spaces.removal(Budget())
+        except SpaceError:
+            removal = None
+        if stage == "removal" and removal is not None:
+            self.task.spaces.shrinkage(None, budget)  # a goal that the teacher's widths reach, so that some student can
+            return stage, removal, Completed(removal, self.task, goal, self.agents["shrinkage"])
+        start = None
+        if removal is not None and self.rng.random() < 0.5:
+            start = played(self.agents["removal"], removal, goal)
+        space = _shrinkage(self.task.spaces, start, budget)
+        return "shrinkage", space, self.task.judge(space)
+
+
+@dataclass
+class Completed:
+    """Judges removal students by what the shrinkage policy, at its likeliest, makes of them under the goal."""
+
+    removal: SearchSpace
+    task: Task
+    goal: Goal
+    agent: Agent
+    made: dict[str, Evaluation] = field(default_factory=dict)
+
+    def __call__(self, students: Sequence[Architecture]) -> list[Evaluation]:
+        """One evaluation each, of the shrunk student; INVALID where no shrinkage reaches the goal."""
+        return [self._judged(student) for student in students]
+
+    def _judged(self, student: Architecture) -> Evaluation:
+        if student.fingerprint not in self.made:
+            self.made[student.fingerprint] = self._shrunk(student)
+        return self.made[student.fingerprint]
+
+    def _shrunk(self, student: Architecture) -> Evaluation:
+        budget, cost = self.task.budget(self.goal), self.removal.cost(student)
+        try:
+            space = self.task.spaces.shrinkage(student, budget)
+        except SpaceError as error:
+            if not budget.refusal(cost):  # small enough, and nothing is left that could shrink
+                return self.task.judge(self.removal)([student])[0]
+            return not_ok(Status.INVALID, str(error), student, cost, seconds=0.0, seed=0, fidelity="not judged")
+        return self.task.judge(space)([played(self.agent, space, self.goal, likeliest=True)])[0]
+
+
+def zero_shot(policies: Mapping[str, Agent], task: Task, goal: Goal) -> Evaluation:
+    """What the policies make of a network at once: the evaluation of their likeliest student within the goal.
+
+    Raises:
+        SpaceError: no student of the network is within the goal.
+    """
+    budget, removal_agent, start = task.budget(goal), policies.get("removal"), None
+    if removal_agent is not None:
+        try:
+            removal = task.spaces.removal(Budget())
+        except SpaceError:
+            removal = None
+        if removal is not None:
+            start = played(removal_agent, removal, goal, likeliest=True)
+    space = _shrinkage(task.spaces, start, budget)
+    return task.judge(space)([played(policies["shrinkage"], space, goal, likeliest=True)])[0]
+
+
+def played(agent: Agent, space: SearchSpace, goal: Goal, *, likeliest: bool = False) -> Architecture:
+    """A student that an agent's policy draws, or the likeliest one; nobody judges it, and nobody learns from it."""
+    if likeliest:
+        assert isinstance(agent, Learned)
+        agent = FrozenAgent(agent.acting, space.num_actions, space.num_decisions, seed=0)
+    env = GoalVectorEnv(space, list, lambda one, _: 0.0, 1, always(goal))
+    student: Architecture = rollout(env, agent).evaluations[0]
+    return student
+
+
+def _shrinkage(spaces: Spaces, start: Architecture | None, budget: Budget) -> SearchSpace:
+    """The shrinkage space of a start, or of the teacher where the start has nothing to shrink to the budget."""
+    try:
+        return spaces.shrinkage(start, budget)
+    except SpaceError:
+        if start is None:
+            raise
+        return spaces.shrinkage(None, budget)
+
+
+def _rewards(trajectory: Trajectory) -> tuple[float, ...]:
+    return tuple(trajectory.rewards.tolist())

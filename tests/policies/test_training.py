@@ -1,0 +1,138 @@
+"""Policies that are trained on several networks and goals, against what is best by construction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import fmean
+
+import numpy as np
+import pytest
+import torch
+
+from envs import Goal
+from n2n.agents.base import Agent, Learned
+from n2n.evaluate.base import Evaluate, Status
+from n2n.evaluate.fake import fake
+from n2n.networks import build_teacher
+from n2n.policies.training import LOST, Completed, Goals, Task, played, train, trainee, zero_shot
+from n2n.reward import Budget
+from n2n.search.options import SearchOptions
+from n2n.search.spaces import TeacherSpaces
+from search_spaces.base import Architecture, SearchSpace, SpaceError
+
+OPTIONS = SearchOptions(factors=(0.25, 0.5, 0.75, 1.0))
+
+
+def task(*hidden: int, name: str = "net") -> Task:
+    """A perceptron whose students are worth the parameters that they have: the best one uses its goal up."""
+    network = build_teacher("mlp", seed=0, hidden=list(hidden))
+    spaces = TeacherSpaces(network, torch.zeros(1, 1, 8, 8), OPTIONS)
+    cost = spaces.shrinkage(None, Budget()).teacher_cost
+
+    def judge(space: SearchSpace) -> Evaluate:
+        return fake(space, lambda student: space.cost(student).parameters / cost.parameters)
+
+    return Task(name, "none", spaces, judge, lambda one: one.accuracy or 0.0, cost.parameters, cost.macs)
+
+
+def agents(**options: object) -> dict[str, Agent]:
+    return {
+        "removal": trainee("removal", 2, seed=0, keep_bias=2.2, **options),
+        "shrinkage": trainee("shrinkage", 4, seed=1, **options),
+    }
+
+
+def used(policies: dict[str, Agent], on: Task, goals: Goals, many: int = 12) -> float:
+    """Which share of what was asked for the likeliest students use, on average."""
+    rng = np.random.default_rng(9)
+    shares = []
+    while len(shares) < many:
+        goal = goals.draw(rng)
+        try:
+            found = zero_shot(policies, on, goal)
+        except SpaceError:
+            continue
+        share = (
+            found.parameters / on.parameters / goal.parameters if goal.parameters else found.macs / on.macs / goal.macs
+        )
+        assert share <= 1 + 1e-9, "the goal binds"
+        shares.append(share)
+    return fmean(shares)
+
+
+def test_it_learns_what_is_worth_most_and_carries_it_to_another_network() -> None:
+    goals = Goals(0.15, 0.7)
+    trained, held_back = [task(32, 32, name="two"), task(48, 24, 24, name="three")], task(40, 40, 20)
+    made = agents(learning_rate=1e-2, hidden=16)
+    before = used(made, held_back, goals)
+    batches = list(train(made, trained, batches=120, students=6, seed=0, goals=goals))
+    after = used(made, held_back, goals)
+    assert {one.task for one in batches} == {"two", "three"}
+    assert {one.stage for one in batches} == {"removal", "shrinkage"}
+    assert after > 0.85
+    assert after > before + 0.05
+
+
+def test_the_same_seed_gives_the_same_training() -> None:
+    rewards = []
+    for _ in range(2):
+        made = agents(hidden=8)
+        rewards.append([(one.task, one.stage, one.goal, one.rewards) for one in
+                        train(made, [task(16, 16)], batches=4, students=2, seed=3)])  # fmt: skip
+    assert rewards[0] == rewards[1]
+
+
+def test_removal_is_judged_by_what_shrinkage_makes_of_it() -> None:
+    on, made = task(32, 32), agents(hidden=8)
+    goal = Goal(parameters=0.3)
+    removal = on.spaces.removal(Budget())
+    judge = Completed(removal, on, goal, made["shrinkage"])
+    student = played(made["removal"], removal, goal, likeliest=True)
+    (found,) = judge([student])
+    space = on.spaces.shrinkage(student, on.budget(goal))
+    assert found.fingerprint == played(made["shrinkage"], space, goal, likeliest=True).fingerprint
+    assert found.status is Status.OK
+    assert found.parameters <= 0.3 * on.parameters
+    impossible = Completed(removal, on, Goal(parameters=0.001), made["shrinkage"])
+    (refused,) = impossible([student])
+    assert refused.status is Status.INVALID
+    assert on.reward(refused) == LOST
+
+
+def test_goals_are_shares_of_parameters_or_of_macs() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [Goals(0.1, 0.5).draw(rng) for _ in range(2000)]
+    assert abs(sum(one.macs == 0 for one in drawn) - 1000) < 100
+    shares = np.array([one.parameters or one.macs for one in drawn])
+    assert shares.min() >= 0.1
+    assert shares.max() <= 0.5
+    assert abs((shares < 0.05**0.5).mean() - 0.5) < 0.05
+    assert task(16, 16).budget(Goal(macs=0.5)).max_parameters is None
+
+
+def refuse(change: Callable[[], object], words: str, error: type[Exception] = ValueError) -> None:
+    with pytest.raises(error, match=words):
+        change()
+
+
+def test_what_cannot_be_trained_is_refused() -> None:
+    class Closed:
+        """An agent without a policy to act with."""
+
+    on = task(16, 16)
+    refuse(lambda: Goals(0.5, 0.1), "0 < least <= most")
+    refuse(lambda: list(train(agents(), [on], batches=1, students=1, seed=0)), "students >= 2")
+    refuse(lambda: list(train({"shrinkage": Closed()}, [on], batches=1, students=2, seed=0)), "keeps its policy")  # type: ignore[dict-item]
+    tiny = Goals(0.0001, 0.0002)
+    refuse(
+        lambda: list(train(agents(), [on], batches=1, students=2, seed=0, goals=tiny)), "none of 20 goals", SpaceError
+    )
+
+
+def test_a_trainee_learns_from_ranks_within_its_batch() -> None:
+    agent = trainee("shrinkage", 4, seed=0, encoder="attention", hidden=8)
+    assert isinstance(agent, Learned)
+    on = task(16, 16)
+    space = on.spaces.shrinkage(None, Budget())
+    students: list[Architecture] = [played(agent, space, Goal()) for _ in range(3)]
+    assert len({one.fingerprint for one in students}) > 1, "it draws"
