@@ -16,6 +16,7 @@ from n2n.agents import AGENTS
 from n2n.calibration import RUNGS, SEEDS, STUDENTS, TRUTH
 from n2n.comparison import BASELINES, RUNG
 from n2n.distill.objectives.expression import parse
+from n2n.policies.files import DEFAULT_AGENT
 from n2n.scores import AGGREGATES, SCORES
 from n2n.search.export import FORMATS
 from search_spaces import PUBLISHED
@@ -162,7 +163,7 @@ class SearchSettings(NetworkSettings, SpaceSettings):
     max_size_mb: Budget | None = None
     evaluations: Annotated[int, Field(gt=0)] = 60
     seconds: Annotated[float, Field(gt=0)] | None = None
-    agent: Annotated[str, AfterValidator(lambda name: known(name, AGENTS, "agent"))] | None = None
+    agent: Annotated[str, AfterValidator(lambda name: known(name, AGENTS, "agent"))] = DEFAULT_AGENT
     rollouts: Annotated[int, Field(gt=0)] = 5
     steps: Annotated[int, Field(ge=0)] = 100
     objective: Objective = "kd"

@@ -260,8 +260,9 @@ def search(settings: SearchSettings, *, quiet: bool = False) -> Outcome:
 
 
 def arguments(settings: SearchSettings) -> dict[str, Any]:
-    """The settings that are arguments of `n2n.search` under the same name."""
-    kept = {name: value for name, value in settings if name not in AT_THE_DOOR}
+    """The settings that are arguments of `n2n.search` under the same name, without an agent that nobody has said."""
+    unsaid = {"agent"} - settings.model_fields_set
+    kept = {name: value for name, value in settings if name not in AT_THE_DOOR | unsaid}
     return {**kept, **{name: number(getattr(settings, name)) for name in BUDGETS}}
 
 

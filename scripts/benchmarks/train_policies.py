@@ -1,0 +1,241 @@
+"""Trains policies on a distribution of small networks and writes them as one policy folder with its card.
+
+    python scripts/benchmarks/train_policies.py --out runs/policies/all                         on all the networks
+    python scripts/benchmarks/train_policies.py --set residual-plain --out runs/policies/some   two families held back
+    python scripts/benchmarks/train_policies.py --set resnet-8,vgg-5 --out runs/policies/two    on these two
+
+First batches judged by a training-free score, at some ten milliseconds a student, then batches judged by closed-form
+distillation (rung `refit:0`). Teachers are trained on scikit-learn's digits and kept in `--work`; what is learned is
+written there after every `--save` batches, with a row of `curve.csv` for each, and the same command goes on where it
+was stopped, to the same end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from policy_networks import NETWORKS, SETS
+from safetensors.torch import load_file, save_file
+
+from n2n.agents.base import Agent
+from n2n.data import Data, example_inputs, load
+from n2n.distill.fit import train_teacher
+from n2n.evaluate.base import Evaluation
+from n2n.job import Job
+from n2n.job_agents import KEEP_BIAS
+from n2n.policies import PolicyMeta, save_policy
+from n2n.policies.card import Card, Point, Trained, weights_hash, write_card
+from n2n.policies.training import Batch, Goals, Task, train, trainee
+from n2n.search.judges import make_rung
+from n2n.search.options import DEFAULT_FACTORS, SearchOptions
+
+CHEAP, DEAR = "score:live_capacity", "refit:0"
+COLUMNS = (
+    "phase",
+    "batch",
+    "stage",
+    "network",
+    "goal_parameters",
+    "goal_macs",
+    "mean_reward",
+    "best_reward",
+    "seconds",
+)
+POINTS = 20
+
+
+@dataclass(frozen=True)
+class Phase:
+    """So many batches judged by a rung."""
+
+    name: str
+    rung: str
+    batches: int
+
+
+def teacher_of(name: str, data: Data, folder: Path, epochs: float) -> torch.nn.Module:
+    """The trained network of a name, from the folder or trained now."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = NETWORKS[name]()
+    path = folder / f"{name}.safetensors"
+    if path.exists():
+        network.load_state_dict(load_file(path))
+        return network.eval()
+    begun = time.monotonic()
+    train_teacher(network, data.training, epochs=epochs)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, path)
+    print(f"{name}: trained in {time.monotonic() - begun:.0f} s", flush=True)
+    return network.eval()
+
+
+def agreement(evaluation: Evaluation) -> float:
+    """What a distilled student is worth: its agreement with the teacher's logits, at least 0."""
+    return max(0.0, evaluation.agreement or 0.0)
+
+
+def score(evaluation: Evaluation) -> float:
+    """What a scored student is worth."""
+    return evaluation.score if evaluation.score is not None else 0.0
+
+
+def task_of(name: str, network: torch.nn.Module, data: Data, rung: str) -> Task:
+    """A network to learn on, its students judged by a rung."""
+    scored = rung.startswith("score:")
+    how = {"evaluate": rung.removeprefix("score:")} if scored else {"ladder": (rung,)}
+    options = SearchOptions(precision="fp32", **how)  # type: ignore[arg-type]
+    job = Job.prepare(network, example_inputs(data), data, options, None, policies={}, deadline=None)
+    space = job.spaces.shrinkage(None, job.budget)
+    return Task(
+        name, "digits", job.spaces, lambda space: make_rung(options.rungs[0], space, job.finish),
+        score if scored else agreement, space.teacher_cost.parameters, space.teacher_cost.macs,
+        round(job.finish.teacher.accuracy, 5),
+    )  # fmt: skip
+
+
+def agents_of(seed: int, encoder: str, hidden: int, rate: float) -> dict[str, Agent]:
+    """Untrained agents of both stages."""
+    shape = {"encoder": encoder, "hidden": hidden, "learning_rate": rate, "entropy_weight": 0.02}
+    return {
+        "removal": trainee("removal", 2, seed=2 * seed, keep_bias=KEEP_BIAS, **shape),
+        "shrinkage": trainee("shrinkage", len(DEFAULT_FACTORS), seed=2 * seed + 1, **shape),
+    }
+
+
+def rounds(phases: Sequence[Phase], every: int) -> Iterator[tuple[Phase, int, int]]:
+    """The pieces of training between two savings: phase, first batch, number of batches."""
+    for phase in phases:
+        for first in range(0, phase.batches, every):
+            yield phase, first, min(every, phase.batches - first)
+
+
+def append(path: Path, phase: Phase, first: int, batches: Sequence[Batch], seconds: Sequence[float]) -> None:
+    """Adds rows to the learning curve."""
+    fresh = not path.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if fresh:
+            writer.writerow(COLUMNS)
+        for one, took in zip(batches, seconds, strict=True):
+            goal = one.goal
+            writer.writerow([
+                phase.name, first + one.index, one.stage, one.task, f"{goal.parameters:.4f}", f"{goal.macs:.4f}",
+                f"{one.mean:.5f}", f"{max(one.rewards):.5f}", f"{took:.2f}",
+            ])  # fmt: skip
+
+
+def points_of(curve: Path) -> tuple[Point, ...]:
+    """The curve of each phase and stage in some twenty points."""
+    with curve.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    found = []
+    for phase, stage in dict.fromkeys((row["phase"], row["stage"]) for row in rows):
+        own = [row for row in rows if (row["phase"], row["stage"]) == (phase, stage)]
+        width = -(-len(own) // POINTS)
+        for begin in range(0, len(own), width):
+            some = own[begin : begin + width]
+            mean = fmean(float(row["mean_reward"]) for row in some)
+            found.append(Point(f"{stage}, {phase}", begin + len(some), round(mean, 5)))
+    return tuple(found)
+
+
+def main() -> None:
+    """Trains, saving as it goes, and writes the policy folder at the end."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="the policy folder")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/policies"), help="teachers, curve and what is half done"
+    )
+    parser.add_argument("--set", default="all", help=f"{', '.join(SETS)}, or names of networks with commas")
+    parser.add_argument("--cheap", type=int, default=600, help="batches judged by the score")
+    parser.add_argument("--dear", type=int, default=200, help="batches judged by closed-form distillation")
+    parser.add_argument("--students", type=int, default=8, help="of a batch")
+    parser.add_argument("--save", type=int, default=50, help="batches between two savings")
+    parser.add_argument("--encoder", default="attention")
+    parser.add_argument("--hidden", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=float, default=30, help="that a teacher is trained for")
+    parser.add_argument("--threads", type=int, default=1)
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    work = asked.work / f"{asked.set}-{asked.encoder}-{asked.cheap}-{asked.dear}-{asked.seed}"
+    data = load("digits")
+    networks = {
+        name: teacher_of(name, data, asked.work / f"teachers-{asked.epochs:g}", asked.epochs)
+        for name in SETS[asked.set]
+    }
+    phases = [Phase("score", CHEAP, asked.cheap), Phase("closed form", DEAR, asked.dear)]
+    agents = agents_of(asked.seed, asked.encoder, asked.hidden, asked.rate)
+    tasks: dict[str, list[Task]] = {}
+    for index, (phase, first, many) in enumerate(rounds(phases, asked.save)):
+        kept = {stage: work / f"{index}-{stage}.safetensors" for stage in agents}
+        if all(path.exists() for path in kept.values()):
+            for stage, path in kept.items():
+                agents[stage].load(load_file(path))
+            continue
+        if phase.rung not in tasks:
+            tasks = {phase.rung: [task_of(name, network, data, phase.rung) for name, network in networks.items()]}
+        learned, agents = agents, agents_of(1000 * asked.seed + index, asked.encoder, asked.hidden, asked.rate)
+        for stage, agent in learned.items() if index else ():
+            agents[stage].load(agent.state())
+        batches, seconds, last = [], [], time.monotonic()
+        made = train(agents, tasks[phase.rung], batches=many, students=asked.students,
+                     seed=1000 * asked.seed + index, goals=Goals())  # fmt: skip
+        for one in made:
+            batches.append(one)
+            seconds.append(time.monotonic() - last)
+            last = time.monotonic()
+        append(work / "curve.csv", phase, first, batches, seconds)
+        for stage, path in kept.items():
+            save_file({key: value.contiguous() for key, value in agents[stage].state().items()}, path)
+        print(f"{phase.name} {first + many}/{phase.batches}: {sum(seconds):.0f} s", flush=True)
+    write(asked, agents, networks, data, work / "curve.csv")
+
+
+def write(
+    asked: argparse.Namespace, agents: dict[str, Agent], networks: dict[str, torch.nn.Module], data: Data, curve: Path
+) -> None:
+    """The policy folder with its card."""
+    shape = {"encoder": asked.encoder, "hidden": asked.hidden}
+    for stage, agent in agents.items():
+        actions = 2 if stage == "removal" else len(DEFAULT_FACTORS)
+        meta = PolicyMeta("ppo", stage, actions, 0, asked.seed, asked.cheap + asked.dear, f"{len(networks)} networks",
+                          options=shape)  # fmt: skip
+        save_policy(asked.out / stage, agent.state(), meta)
+    trained = tuple(
+        Trained(task.name, task.data, task.parameters, task.accuracy)
+        for task in (task_of(name, network, data, DEAR) for name, network in networks.items())
+    )
+    total = (asked.cheap + asked.dear) * asked.students
+    card = Card(
+        trained=trained,
+        space={"stages": list(agents), "granularity": "layer", "factors": list(DEFAULT_FACTORS), "round_to": 1},
+        reward=f"rank within the batch, by {CHEAP} ({asked.cheap} batches), then by agreement with the teacher after "
+        f"closed-form distillation ({asked.dear} batches)",
+        budget=f"{Goals().least:.0%} to {Goals().most:.0%} of the parameters or of the MACs",
+        judged=total,
+        curve=points_of(curve),
+        weights={stage: weights_hash(agent.state()) for stage, agent in agents.items()},
+        made_by=f"scripts/benchmarks/train_policies.py --set {asked.set} --seed {asked.seed}",
+    )
+    write_card(asked.out, card)
+    size = sum(
+        path.stat().st_size for path in itertools.chain(asked.out.rglob("*.safetensors"), asked.out.rglob("*.json"))
+    )
+    print(json.dumps({"out": str(asked.out), "bytes": size, "students": total}))
+
+
+if __name__ == "__main__":
+    main()
