@@ -10,7 +10,8 @@
 that is there is not made again, so that the run can be stopped at any time, and all objectives have had a seed before
 the next one begins. One that fails or diverges is a row with the reason. An objective is what `--objective NAME` means
 to `n2n search` and `n2n distill`: its published weight, the labels beside losses on feature maps alone, and `kd` after
-an initial stage, whose steps are of the same budget. `fsp` has its adapter, as widths differ; `none` is labels alone.
+an initial stage, whose steps are of the same budget. `fsp` has its adapter, as widths differ; `none` is labels alone;
+`dkd` comes once more without its 20 epochs of warm-up, of which so short a training sees the start only.
 
 **The students** are `found`, a member of the panel of `evaluation.py` with an eighth of the teacher's parameters (seven
 of nine blocks removed, all widths shrunk), which starts with the teacher's weights, and `resnet-8`, with a block a
@@ -70,8 +71,8 @@ FEATURE_BYTES = 64 * 2**20
 """Of the teacher's maps that are kept: enough for what enters its classifier, too little for all others."""
 TIMED_STEPS, WARM = 30, 2
 """Steps of one objective in a round of `--seconds`, and those at their start that are not counted."""
-ALTERNATING = 40
-"""Rounds of `none` and `kd` alone."""
+ALTERNATING = 5
+"""Further rounds of `none` and `kd` alone, for each round of all."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,7 @@ def measure_seconds(place: Place, names: Sequence[str], rounds: int, more: Mappi
     path.unlink(missing_ok=True)
     draw = random.Random(0)
     alternating = [name for name in (BASELINE, "kd") if name in names]
-    for number in range(rounds + (ALTERNATING if len(alternating) > 1 else 0)):
+    for number in range(rounds * (1 + ALTERNATING if len(alternating) > 1 else 1)):
         turn = list(names if number < rounds else alternating)
         for student in STUDENTS:
             draw.shuffle(turn)
