@@ -14,12 +14,12 @@ def at(bests: str, budget: int) -> float:
     return max(float(accuracy) for count, accuracy in pairs if int(count) <= budget)
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half the width of its 95% t-interval; nan for one value."""
+def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Mean, and half the width of its t-interval; nan for one value."""
     from scipy.stats import t
 
     count = len(values)
-    half = float(t.ppf(0.975, count - 1)) * stdev(values) / count**0.5 if count > 1 else float("nan")
+    half = float(t.ppf(0.5 + confidence / 2, count - 1)) * stdev(values) / count**0.5 if count > 1 else float("nan")
     return mean(values), half
 
 

@@ -27,7 +27,7 @@ import torch
 
 from n2n.data import example_inputs, load
 from n2n.distill.recipe import Recipe
-from n2n.distill.teacher import Teacher
+from n2n.distill.teacher import FEATURE_BYTES, Teacher
 from n2n.evaluate.base import Evaluate
 from n2n.evaluate.distillation import Distillation, distillation
 from n2n.evaluate.fidelity import PanelError, ceiling, fidelities, in_words
@@ -129,11 +129,12 @@ class World:
         return judge
 
 
-def opened(bench: Bench, data_dir: str, teachers: Path) -> tuple[World, tuple[Member, ...]]:
+def opened(bench: Bench, data_dir: str, teachers: Path, *, feature_bytes: int = FEATURE_BYTES
+           ) -> tuple[World, tuple[Member, ...]]:  # fmt: skip
     """The teacher, its data, and the panel, smallest student first; the same in every run."""
     data = load(bench.data, data_dir=data_dir, validation=0.1, seed=0)
     network, card = load_teacher(teachers / bench.teacher)
-    teacher = Teacher(network, data.training, name=card.name)
+    teacher = Teacher(network, data.training, name=card.name, feature_bytes=feature_bytes)
     space = layer_removal(network, example_inputs(data.training), granularity="block")
 
     def shrinkage(start: Any) -> LayerShrinkage:

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import mean, median
 
 import curves
+import objectives_table
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
@@ -312,6 +313,25 @@ def costs(name: str) -> str:
     return markdown(("score", "CPU seconds a network", "images"), lines)
 
 
+def objectives(bench: str) -> str:
+    """What each distillation objective brings two students."""
+    header, lines = objectives_table.accuracy_table(objectives_table.read(bench, RESULTS))
+    picture = RESULTS / f"objectives-{bench}.png"
+    shown = f"\n\n![accuracies by objective]({picture.relative_to(ROOT)})" if picture.exists() else ""
+    return markdown(header, lines) + shown if lines else "Not run yet."
+
+
+def objective_costs() -> str:
+    """What a step by each objective takes, and how quick judgements by it rank."""
+    header, lines = objectives_table.cost_table(benches())
+    return markdown(header, lines) if lines else "Not measured yet."
+
+
+def benches() -> list[objectives_table.Results]:
+    """The benches of the objectives."""
+    return [objectives_table.read(bench, RESULTS) for bench in objectives_table.TITLES]
+
+
 def millions(value: str) -> str:
     """12345 → 0.0123 M."""
     return f"{float(value) / 1e6:.3g} M"
@@ -339,6 +359,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "table: learning": lambda: learning("policies-learning-nas_bench_201", NAS_BENCH_201),
     "reading: learning": lambda: learned("policies-learning-nas_bench_201", NAS_BENCH_201),
     "table: coverage": lambda: coverage("coverage"),
+    "table: objectives-fashion-mnist": lambda: objectives("fashion-mnist"),
+    "table: objectives-cifar-10": lambda: objectives("cifar-10"),
+    "table: objectives-cost": objective_costs,
+    "reading: objectives": lambda: objectives_table.reading(benches()),
 }
 
 
