@@ -35,12 +35,24 @@ RUNG = "refit:0"
 
 @dataclass(frozen=True)
 class Side:
-    """One searcher: by seed the reward of the first student within the budget, and of the best; None where none is."""
+    """One searcher: `curves` hold for each seed the best reward within the budget after each judged student.
+
+    It is None as long as no student was within the budget.
+    """
 
     name: str
     mode: str
-    first: tuple[float | None, ...]
-    best: tuple[float | None, ...]
+    curves: tuple[tuple[float | None, ...], ...]
+
+    @property
+    def first(self) -> tuple[float | None, ...]:
+        """By seed the reward of the first student within the budget."""
+        return tuple(next((value for value in one if value is not None), None) for one in self.curves)
+
+    @property
+    def best(self) -> tuple[float | None, ...]:
+        """By seed the reward of the best one."""
+        return tuple(one[-1] if one else None for one in self.curves)
 
     @property
     def mean_first(self) -> float | None:
@@ -64,13 +76,14 @@ class Compared:
     seeds: int
     sides: tuple[Side, ...]
 
-    def side(self, name: str) -> Side:
-        """The side of a name."""
-        return next(one for one in self.sides if one.name == name)
+    def side(self, name: str, mode: str = "") -> Side:
+        """The side of a name, and of a policy the mode."""
+        return next(one for one in self.sides if (one.name, one.mode) == (name, mode))
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return asdict(self)
+        """The fields as JSON values, with the first and the best reward of each side."""
+        sides = [{**asdict(one), "first": one.first, "best": one.best} for one in self.sides]
+        return {**asdict(self), "sides": sides}
 
 
 def compare_policies(
@@ -84,7 +97,7 @@ def compare_policies(
     judged: int = 10,
     seeds: int = 3,
     against: Sequence[str] = BASELINES,
-    policy_mode: str = "zero-shot",
+    policy_modes: Sequence[str] = ("zero-shot",),
     rung: str = RUNG,
     rollouts: int = 5,
     teacher_name: str = "",
@@ -106,7 +119,7 @@ def compare_policies(
         judged: students for each side and run.
         seeds: runs, with the seeds 0, 1, ...
         against: names of `n2n.agents.AGENTS`.
-        policy_mode: what is done with the policies, as in `n2n.search`.
+        policy_modes: what is done with the policies, as in `n2n.search`; each makes a side of its own.
         rung: how students are judged, as in `n2n.evaluate.rungs`.
         rollouts: students in a batch; the first batch of a policy has one alone, its likeliest.
         teacher_name: what to call the network.
@@ -132,7 +145,7 @@ def compare_policies(
     sides: list[Side] = []
     with closing(display(progress)) as shown, tempfile.TemporaryDirectory() as folder, threads_put_back():
         shared = replace(options, cache=str(Path(folder) / "judged.sqlite"))
-        for name, agent, mode, learned in _sides(entries, against, policy_mode):
+        for name, agent, mode, learned in _sides(entries, against, policy_modes):
             shown.note(f"{name}: {seeds} runs of {judged} students")
             found = []
             for seed in range(seeds):
@@ -140,38 +153,47 @@ def compare_policies(
                 job = Job.prepare(network, example, data, asked, None, policies=learned, deadline=None)
                 out = Path(folder) / f"{len(sides)}-{seed}"
                 out.mkdir()
-                found.append(_rewards(job, job.loop(out, shown)))
-            sides.append(Side(name, mode, tuple(one[0] for one in found), tuple(one[1] for one in found)))
+                found.append(_curve(job, job.loop(out, shown)))
+            sides.append(Side(name, mode, tuple(found)))
     called = teacher_name or type(network).__name__
     return Compared(called, data.training.name, budget_text(options), judged, seeds, tuple(sides))
 
 
-def comparison(compared: Compared, name: str, *, held_back: bool) -> Comparison | None:
+def comparison(compared: Compared, name: str, mode: str, *, held_back: bool) -> Comparison | None:
     """What a policy's card keeps of it; None where one side found no student within the budget."""
-    policy, random = compared.side(name).mean_best, compared.side("random").mean_best
+    policy, random = compared.side(name, mode).mean_best, compared.side("random").mean_best
     if policy is None or random is None:
         return None
     return Comparison(
-        compared.teacher, compared.data, compared.budget, compared.judged, round(policy, 5), round(random, 5),
+        mode, compared.teacher, compared.data, compared.budget, compared.judged, round(policy, 5), round(random, 5),
         compared.seeds, held_back,
     )  # fmt: skip
 
 
 def _sides(
-    entries: Sequence[Entry], against: Sequence[str], mode: str
+    entries: Sequence[Entry], against: Sequence[str], modes: Sequence[str]
 ) -> list[tuple[str, str, str, Mapping[str, Policy]]]:
     """Name, agent, mode and policies of each side."""
-    learned = [(one.name, chosen_agent(None, one.policies, mode), mode, one.policies) for one in entries]
+    learned = [
+        (one.name, chosen_agent(None, one.policies, mode), mode, one.policies) for one in entries for mode in modes
+    ]
     return [*learned, *((name, name, "", {}) for name in against)]
 
 
-def _rewards(job: Job, found: Found) -> tuple[float | None, float | None]:
-    """The rewards of the first and of the best student that keeps to the budget."""
+def _curve(job: Job, found: Found) -> tuple[float | None, ...]:
+    """The best reward of a student that keeps to the budget, after each one that was judged for the first time."""
     teacher = job.finish.teacher
     reward = make_reward(teacher_accuracy=teacher.accuracy, teacher_parameters=teacher.parameters)
-    good = [one.evaluation for one in found.records if one.evaluation.status is Status.OK]
-    rewards = [reward(one) for one in good if not job.budget.violations(one)]
-    return (rewards[0], max(rewards)) if rewards else (None, None)
+    judged = [one.evaluation for one in found.records if not one.cached]
+    best: float | None = None
+    curve: list[float | None] = []
+    for one in judged:
+        if one.status is Status.INVALID:
+            continue  # a refusal costs nothing
+        if one.status is Status.OK and not job.budget.violations(one):
+            best = reward(one) if best is None else max(best, reward(one))
+        curve.append(best)
+    return tuple(curve)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

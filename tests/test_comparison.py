@@ -74,6 +74,7 @@ def test_the_sides_are_what_searches_of_their_own_find(
             rewards = [reward(one) for one in good]
             assert side.first[seed] == pytest.approx(rewards[0])
             assert side.best[seed] == pytest.approx(max(rewards))
+            assert side.curves[seed] == pytest.approx([max(rewards[: many + 1]) for many in range(4)])
     assert found.sides[0].first[0] == found.sides[0].first[1], "the likeliest student has no seed"
 
 
@@ -85,11 +86,13 @@ def test_only_students_within_the_budget_count(compare: Compare, half: Path) -> 
 
 
 def test_a_side_without_a_student_has_no_mean_and_no_line_for_the_card() -> None:
-    none, some = Side("p", "zero-shot", (None, 0.5), (None, 0.5)), Side("random", "", (0.25, 0.75), (0.5, 1.0))
+    none = Side("p", "zero-shot", ((None, None), (None, 0.5)))
+    some = Side("random", "", ((None, 0.25, 0.5), (0.75, 0.75, 1.0)))
     compared = Compared("net", "digits", "none", 4, 2, (none, some))
     assert (none.mean_best, some.mean_first, some.mean_best) == (None, 0.5, 0.75)
-    assert comparison(compared, "p", held_back=True) is None
-    line = comparison(compared, "random", held_back=False)
+    assert none.first == none.best == (None, 0.5)
+    assert comparison(compared, "p", "zero-shot", held_back=True) is None
+    line = comparison(compared, "random", "", held_back=False)
     assert line is not None
     assert (line.policy, line.random, line.judged, line.seeds) == (0.75, 0.75, 4, 2)
 

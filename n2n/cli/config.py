@@ -213,7 +213,7 @@ class CompareSettings(NetworkSettings):
     judged: Annotated[int, Field(gt=0)] = 10
     seeds: Annotated[int, Field(gt=0)] = 3
     against: tuple[Annotated[str, AfterValidator(lambda name: known(name, AGENTS, "agent"))], ...] = BASELINES
-    policy_mode: Literal["warm", "zero-shot", "proposal"] = "zero-shot"
+    policy_modes: tuple[Literal["warm", "zero-shot", "proposal"], ...] = ("zero-shot",)
     rung: str = RUNG
     keep: bool = False
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +18,7 @@ from n2n.cli.search import search as find_students
 from n2n.cli.strict import Command, Group
 from n2n.comparison import Compared, Side, compare_policies, comparison
 from n2n.data import example_inputs
-from n2n.policies.card import Card, write_card
+from n2n.policies.card import CARD, Card, write_card
 from n2n.policies.files import Policy
 from n2n.policies.library import Broken, Entry, Library
 from n2n.report.tables import aligned
@@ -95,8 +97,9 @@ def compare_command(
     against: Annotated[
         list[str] | None, typer.Option("--against", help="An agent to compare with; repeat. [default: random, uniform]")
     ] = None,
-    policy_mode: Annotated[
-        str | None, typer.Option("--policy-mode", help="zero-shot, warm or proposal. [default: zero-shot]")
+    policy_modes: Annotated[
+        list[str] | None,
+        typer.Option("--policy-mode", help="zero-shot, warm or proposal; may be repeated. [default: zero-shot]"),
     ] = None,
     rung: Annotated[str | None, typer.Option("--rung", help="How students are judged. [default: refit:0]")] = None,
     keep: Annotated[
@@ -198,23 +201,26 @@ def compared(settings: CompareSettings, *, quiet: bool) -> Outcome:
     found = compare_policies(
         settings.policies, base.network, example_inputs(base.data), base.data,
         max_params=number(settings.target_params), max_macs=number(settings.target_macs), judged=settings.judged,
-        seeds=settings.seeds, against=settings.against, policy_mode=settings.policy_mode, rung=settings.rung,
+        seeds=settings.seeds, against=settings.against, policy_modes=settings.policy_modes, rung=settings.rung,
         teacher_name=base.name, device=settings.device, progress=not quiet, library=library,
     )  # fmt: skip
-    notes = [_kept(library.find(one), found) for one in settings.policies] if settings.keep else []
+    notes = (
+        [_kept(library.find(one), found, settings.policy_modes) for one in settings.policies] if settings.keep else []
+    )
     return Outcome({**found.to_json(), "notes": notes}, lambda: _compared(found, notes))
 
 
-def _kept(entry: Entry, found: Compared) -> str:
+def _kept(entry: Entry, found: Compared, modes: Sequence[str]) -> str:
     """Writes the comparison into a policy's card, and says what was done."""
     if entry.shipped or entry.card is None or "random" not in [one.name for one in found.sides]:
         return f"{entry.name}: nothing was kept: a card of the user's own and --against random are needed"
     known = any((one.teacher, one.data) == (found.teacher, found.data) for one in entry.card.trained)
-    line = comparison(found, entry.name, held_back=not known)
-    if line is None:
+    lines = [comparison(found, entry.name, mode, held_back=not known) for mode in modes]
+    if None in lines:
         return f"{entry.name}: nothing was kept: a side found no student within the budget"
-    write_card(entry.cards, entry.card.compared_with(line))
-    return f"{entry.name}: kept in {entry.cards / 'card.json'}"
+    card = reduce(Card.compared_with, [line for line in lines if line is not None], entry.card)
+    write_card(entry.cards, card)
+    return f"{entry.name}: kept in {entry.cards / CARD}"
 
 
 def size(policy: Policy) -> int:
@@ -282,7 +288,7 @@ def _card(card: Card) -> None:
     for line in card.compared:
         where = "held back" if line.held_back else "trained on"
         typer.echo(
-            f"  against random on {line.teacher}, {line.data} ({where}), budget {line.budget}: best reward "
+            f"  {line.mode} against random on {line.teacher}, {line.data} ({where}), budget {line.budget}: best reward "
             f"{line.policy:.3f} to {line.random:.3f} after {line.judged} students, {line.seeds} runs"
         )
     typer.echo(f"weights: {', '.join(f'{stage} {found[:16]}' for stage, found in card.weights.items())}")

@@ -50,6 +50,7 @@ class Comparison:
     """Policy against random choice, on as many judged students each, in one network.
 
     Attributes:
+        mode: what was done with the policy: "zero-shot", "warm" or "proposal".
         teacher, data: where.
         budget: what students could cost at most, in words.
         judged: students of each side.
@@ -58,6 +59,7 @@ class Comparison:
         held_back: whether the policy was not trained on this network.
     """
 
+    mode: str
     teacher: str
     data: str
     budget: str
@@ -100,7 +102,7 @@ class Card:
 
     def compared_with(self, found: Comparison) -> Card:
         """The card with one more comparison, in place of an earlier one of the same kind."""
-        kind = ("teacher", "data", "budget", "judged")
+        kind = ("mode", "teacher", "data", "budget", "judged")
         others = [one for one in self.compared if any(getattr(one, name) != getattr(found, name) for name in kind)]
         return replace(self, compared=(*others, found))
 

@@ -72,7 +72,7 @@ def test_compare_writes_into_the_card_on_request(n2n: Run, said: Said, run: Path
         pytest.approx(best["first"], abs=1e-4),
         pytest.approx(best["random"], abs=1e-4),
     )
-    assert "against random on mlp, digits (trained on)" in n2n("policy", "show", "first").stdout
+    assert "zero-shot against random on mlp, digits (trained on)" in n2n("policy", "show", "first").stdout
 
 
 @pytest.mark.parametrize(

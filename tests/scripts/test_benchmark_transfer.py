@@ -1,0 +1,87 @@
+"""What the benchmark of transfer makes of its rows, worked by hand."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from math import inf
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from n2n.comparison import Side
+
+FOLDER = Path(__file__).parents[2] / "scripts" / "benchmarks"
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+    def named(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return named
+
+
+def test_a_curve_becomes_its_improvements_and_back(load) -> None:  # type: ignore[no-untyped-def]
+    script = load("policy_transfer")
+    side = Side("some", "warm", ((None, 0.5, 0.5, 0.75), (None, None, None, None)))
+    first, second = script.rows_of(side, "net", "20%", "some", 4)
+    assert (first["bests"], first["best"], first["judged"], first["side"]) == (
+        "2:0.50000 4:0.75000",
+        "0.75000",
+        4,
+        "warm",
+    )
+    assert (second["bests"], second["best"]) == ("", "")
+    assert script.bests_of(first) == [(2, 0.5), (4, 0.75)]
+    assert script.until([(2, 0.5), (4, 0.75)], 0.6) == 4
+    assert script.until([(2, 0.5)], 0.6) == inf
+
+
+def test_the_table_is_measured_with_the_cold_start(load) -> None:  # type: ignore[no-untyped-def]
+    script = load("policy_transfer")
+
+    def row(asked: int, side: str, seed: int, bests: str) -> dict[str, str]:
+        best = bests.split(":")[-1]
+        return {"network": "n", "budget": "20%", "asked": str(asked), "side": side, "seed": str(seed), "best": best,
+                "bests": bests}  # fmt: skip
+
+    rows = [
+        row(100, "ppo", 0, "51:0.6 80:0.75"),
+        row(100, "ppo", 1, "60:0.5"),  # the mean is 0.625
+        row(2, "zero-shot", 0, "2:0.59375"),
+        row(2, "zero-shot", 1, "2:0.59375"),
+        row(10, "warm", 0, "6:0.7"),
+        row(10, "warm", 1, "6:0.5 8:0.625"),
+    ]
+    lines = {(line["asked"], line["side"]): line for line in script.table(rows, "ppo")}
+    assert lines["2", "zero-shot"]["share_of_cold"] == "0.9500"
+    assert lines["2", "zero-shot"]["until_cold"] == "never"
+    assert lines["10", "warm"]["until_cold"] == "7"  # the median of 6 and 8
+    assert lines["100", "ppo"]["until_cold"] == "never"  # one of two, and half of infinity is infinite
+    assert script.table(rows[2:], "ppo") == []
+
+
+def test_the_networks_take_the_digits_and_have_something_to_decide(load) -> None:  # type: ignore[no-untyped-def]
+    script = load("policy_networks")
+    from search_spaces.layer_shrinkage import layer_shrinkage
+
+    assert set(script.HELD_BACK).isdisjoint(script.SETS["residual-plain"])
+    assert set(script.SETS["all"]) == set(script.NETWORKS)
+    for name in script.NETWORKS:
+        network = script.NETWORKS[name]().eval()
+        images = torch.rand(2, 1, 8, 8)
+        assert network(images).shape == (2, 10), name
+        space = layer_shrinkage(network, images)
+        assert 10_000 < space.teacher_cost.parameters < 200_000, name
+        assert space.num_decisions > 2, name
