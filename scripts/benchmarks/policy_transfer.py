@@ -8,8 +8,8 @@ For each held-back network and budget `n2n.compare_policies` lets sides judge as
 policy only acting, learning on, and as the proposal of evolution, against agents that start cold. As half of a search's
 students are of the removal stage, a search of 10 is not the beginning of one of 100: `PLANS` says which searches there
 are. One row of `results/policies-transfer.csv` for each network, budget, plan, side and seed; those that are there are
-not made again. `bests` lists each improvement as COUNT:REWARD. The reward is the paper's, C (2 - C) A / A_T, of students within
-the budget; all judged students count, also those of the removal stage, which seldom keep to it.
+not made again. `bests` lists each improvement as COUNT:REWARD. The reward is the paper's, C (2 - C) A / A_T, of
+students within the budget; all judged students count, also those of the removal stage, which seldom keep to it.
 
 The table: which share of the cold start's last reward each search's last one is, and how many students each has judged
 when it reaches that reward (the median over the seeds; a seed that never does counts as infinite).

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
@@ -22,21 +22,13 @@ from n2n.evaluate.rungs import parse_rung
 from n2n.networks import build_teacher
 from search_spaces.cifar_resnet import ResNet
 
-FOLDER = Path(__file__).parents[2] / "scripts" / "benchmarks"
 T2, T5 = 4.302653, 2.570582
 """The 97.5% quantiles of Student's t with 2 and 5 degrees of freedom, from a printed table."""
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    spec = importlib.util.spec_from_file_location("objectives", FOLDER / "objectives.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "objectives", module)
-    spec.loader.exec_module(module)
-    return module
+def script(load: Callable[[str], ModuleType]) -> ModuleType:
+    return load("objectives")
 
 
 @pytest.fixture

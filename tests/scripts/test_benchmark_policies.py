@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 
 import pytest
-
-FOLDER = Path(__file__).parents[2] / "scripts" / "benchmarks"
-
-
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    monkeypatch.syspath_prepend(str(FOLDER))
-
-    def named(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, name, module)
-        spec.loader.exec_module(module)
-        return module
-
-    return named
 
 
 def students(codes: str) -> list[SimpleNamespace]:
     return [SimpleNamespace(code=code) for code in codes]
 
 
-def test_who_comes_again_is_not_counted(load) -> None:  # type: ignore[no-untyped-def]
+def test_who_comes_again_is_not_counted(load: Callable[[str], ModuleType]) -> None:
     script = load("policies")
     judge = script.Counted({"a": 0.5, "b": 0.4, "c": 0.9}, budget=3)
     assert judge(students("aab")) == [0.5, 0.5, 0.4]
@@ -43,7 +23,7 @@ def test_who_comes_again_is_not_counted(load) -> None:  # type: ignore[no-untype
     assert (len(judge.seen), judge.played) == (3, 6)
 
 
-def test_a_search_that_stands_still_ends(load) -> None:  # type: ignore[no-untyped-def]
+def test_a_search_that_stands_still_ends(load: Callable[[str], ModuleType]) -> None:
     script = load("policies")
     judge = script.Counted({"a": 0.5}, budget=2)
     for _ in range(15):
@@ -52,12 +32,12 @@ def test_a_search_that_stands_still_ends(load) -> None:  # type: ignore[no-untyp
         judge(students("aaaaa"))
 
 
-def test_the_best_within_a_budget(load) -> None:  # type: ignore[no-untyped-def]
+def test_the_best_within_a_budget(load: Callable[[str], ModuleType]) -> None:
     curves = load("curves")
     assert [curves.at("1:50.00 4:60.50 9:61.00", budget) for budget in (1, 3, 4, 8, 100)] == [50, 50, 60.5, 60.5, 61]
 
 
-def test_intervals_by_hand(load) -> None:  # type: ignore[no-untyped-def]
+def test_intervals_by_hand(load: Callable[[str], ModuleType]) -> None:
     curves = load("curves")
     # Mean 2 and standard deviation 1 of three; the 97.5% quantile of t with two degrees of freedom is 4.3027.
     assert curves.interval([1.0, 2.0, 3.0]) == pytest.approx((2, 4.3027 / 3**0.5), rel=1e-4)
@@ -66,7 +46,7 @@ def test_intervals_by_hand(load) -> None:  # type: ignore[no-untyped-def]
     assert curves.difference([1.0, 1.0], [0.0, 0.0]) == (1, 0)
 
 
-def test_the_words_say_who_is_above(load) -> None:  # type: ignore[no-untyped-def]
+def test_the_words_say_who_is_above(load: Callable[[str], ModuleType]) -> None:
     curves = load("curves")
     rows = [
         {"agent": agent, "bests": f"1:{first} 5:{last}"}

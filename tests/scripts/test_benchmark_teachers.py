@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,18 +13,10 @@ from n2n.cli.main import app
 from n2n.data import Augmentation, Origin
 from n2n.search.teachers import load_teacher
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmarks" / "teachers.py"
-
 
 @pytest.fixture
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_teachers", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+def script(load: Callable[[str], ModuleType]) -> ModuleType:
+    return load("teachers")
 
 
 def test_a_search_takes_the_folder(script: ModuleType, tmp_path: Path) -> None:

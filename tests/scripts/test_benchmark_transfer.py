@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from math import inf
-from pathlib import Path
 from types import ModuleType
 
-import pytest
 import torch
 
 from n2n.comparison import Side
-
-FOLDER = Path(__file__).parents[2] / "scripts" / "benchmarks"
-
-
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    monkeypatch.syspath_prepend(str(FOLDER))
-
-    def named(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, name, module)
-        spec.loader.exec_module(module)
-        return module
-
-    return named
+from search_spaces.layer_shrinkage import layer_shrinkage
 
 
-def test_a_curve_becomes_its_improvements_and_back(load) -> None:  # type: ignore[no-untyped-def]
+def test_a_curve_becomes_its_improvements_and_back(load: Callable[[str], ModuleType]) -> None:
     script = load("policy_transfer")
     side = Side("some", "warm", ((None, 0.5, 0.5, 0.75), (None, None, None, None)))
     first, second = script.rows_of(side, "net", "20%", "some", 4)
@@ -48,7 +28,7 @@ def test_a_curve_becomes_its_improvements_and_back(load) -> None:  # type: ignor
     assert script.until([(2, 0.5)], 0.6) == inf
 
 
-def test_the_table_is_measured_with_the_cold_start(load) -> None:  # type: ignore[no-untyped-def]
+def test_the_table_is_measured_with_the_cold_start(load: Callable[[str], ModuleType]) -> None:
     script = load("policy_transfer")
 
     def row(asked: int, side: str, seed: int, bests: str) -> dict[str, str]:
@@ -72,10 +52,8 @@ def test_the_table_is_measured_with_the_cold_start(load) -> None:  # type: ignor
     assert script.table(rows[2:], "ppo") == []
 
 
-def test_the_networks_take_the_digits_and_have_something_to_decide(load) -> None:  # type: ignore[no-untyped-def]
+def test_the_networks_take_the_digits_and_have_something_to_decide(load: Callable[[str], ModuleType]) -> None:
     script = load("policy_networks")
-    from search_spaces.layer_shrinkage import layer_shrinkage
-
     assert set(script.HELD_BACK).isdisjoint(script.SETS["residual-plain"])
     assert set(script.SETS["all"]) == set(script.NETWORKS)
     for name in script.NETWORKS:
