@@ -93,6 +93,8 @@ class SearchOptions:
         for name in ("evaluations", "rollouts", "finalists", "round_to"):
             if getattr(self, name) < 1:
                 raise SearchError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.seed < 0:
+            raise SearchError(f"seed={self.seed} must be 0 or more")
         if self.steps < 0 or (self.steps == 0 and self.start != "refit"):
             raise SearchError(
                 f"steps={self.steps} must be at least 1, or 0 with start='refit': students that start from"

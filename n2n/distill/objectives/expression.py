@@ -12,10 +12,11 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
+from typing import Any
 
 from n2n.distill.objectives import OBJECTIVES, WEIGHTS
 from n2n.distill.objectives.base import Objective
@@ -25,6 +26,12 @@ _PLUS = re.compile(r"\+(?=\s*[A-Za-z_])")  # not that of 1e+5
 _HEAD = re.compile(r"(?P<name>[A-Za-z]\w*)\s*(?::\s*(?P<weight>[^\s,:=]+))?")
 _SHORT = {"T": "temperature"}
 _GIVEN = {"student", "teacher", "batch", "side", "examples", "classes", "seed"}
+_RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "temperature": (lambda value: value > 0, "above 0"),
+    "kd.alpha": (lambda value: 0 <= value <= 1, "a share in [0, 1]"),
+    "label_smoothing": (lambda value: 0 <= value < 1, "a share in [0, 1)"),
+}
+"""What options must be, those of one objective by "objective.option"; others check theirs when they open."""
 INITIAL_SHARE = 0.25
 """Of the steps, for objectives that are an initial stage of their own."""
 
@@ -153,7 +160,12 @@ def parse(text: str) -> Expression:
     Raises:
         ObjectiveError: it cannot be read, or names an objective, an option or a value that does not exist.
     """
-    return Expression(tuple(_term(part.strip(), text) for part in _PLUS.split(text)))
+    found = Expression(tuple(_term(part.strip(), text) for part in _PLUS.split(text)))
+    if not any(term.weight for term in found.main):
+        raise ObjectiveError(
+            f"objective {text!r}: all weights are 0, so that nothing would be learned; give one a weight"
+        )
+    return found
 
 
 def _term(part: str, text: str) -> Term:
@@ -192,6 +204,9 @@ def _with_options(name: str, weight: float, pairs: list[str]) -> Term:
         if key in given:
             raise ObjectiveError(f"objective {name!r}: option {key!r} is given twice; leave one out")
         given[key] = _value(value, usual[key], f"objective {name!r}: option {key!r}")
+        holds, expected = _RANGES.get(f"{name}.{key}", _RANGES.get(key, (lambda value: True, "")))
+        if not holds(given[key]):
+            raise ObjectiveError(f"objective {name!r}: option {key!r} must be {expected}; got {value}")
     schedule.update({key: value for key, value in given.items() if key not in own})
     options = tuple(sorted((key, value) for key, value in given.items() if key in own and value != own[key]))
     return Term(name, weight, options, _checked(name, Schedule(**schedule)))
