@@ -96,7 +96,7 @@ class Earlier:
             ArtefactError: a key differs; its name and both values are told.
         """
         for name, value in json.loads(json.dumps(config)).items():  # as it is read back: tuples are lists
-            known = self.config.get(name)
+            known = self.config.get(name, value)  # what an earlier version did not know, it did not do otherwise
             if name not in FREE and known != value:
                 raise ArtefactError(
                     f"the run in {self.folder} was made with {name}={known!r}, not {value!r}; resume it with the same,"
