@@ -7,18 +7,18 @@
 First batches judged by a training-free score, at some ten milliseconds a student, then batches judged by closed-form
 distillation (rung `refit:0`). Teachers are trained on scikit-learn's digits and kept in `--work`; what is learned is
 written there after every `--save` batches, with a row of `curve.csv` for each, and the same command goes on where it
-was stopped, to the same end.
+was stopped, to the same end. `--dear 0` writes what the first phase alone has taught; without, it goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, product
 from pathlib import Path
 from statistics import fmean
 
@@ -50,7 +50,7 @@ COLUMNS = (
     "best_reward",
     "seconds",
 )
-POINTS = 20
+POINTS, STAGES = 20, ("removal", "shrinkage")
 
 
 @dataclass(frozen=True)
@@ -135,18 +135,20 @@ def append(path: Path, phase: Phase, first: int, batches: Sequence[Batch], secon
             ])  # fmt: skip
 
 
-def points_of(curve: Path) -> tuple[Point, ...]:
+def points_of(curve: Path, phases: Sequence[Phase]) -> tuple[Point, ...]:
     """The curve of each phase and stage in some twenty points."""
     with curve.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     found = []
-    for phase, stage in dict.fromkeys((row["phase"], row["stage"]) for row in rows):
-        own = [row for row in rows if (row["phase"], row["stage"]) == (phase, stage)]
+    for phase, stage in product(phases, STAGES):
+        own = [row for row in rows if (row["phase"], row["stage"]) == (phase.name, stage)][: phase.batches]
+        if not own:
+            continue
         width = -(-len(own) // POINTS)
         for begin in range(0, len(own), width):
             some = own[begin : begin + width]
             mean = fmean(float(row["mean_reward"]) for row in some)
-            found.append(Point(f"{stage}, {phase}", begin + len(some), round(mean, 5)))
+            found.append(Point(f"{stage}, {phase.name}", begin + len(some), round(mean, 5)))
     return tuple(found)
 
 
@@ -170,17 +172,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    work = asked.work / f"{asked.set}-{asked.encoder}-{asked.cheap}-{asked.dear}-{asked.seed}"
+    work = asked.work / "-".join(
+        str(getattr(asked, name)) for name in ("set", "encoder", "hidden", "rate", "students", "save", "epochs", "seed")
+    )
     data = load("digits")
-    networks = {
-        name: teacher_of(name, data, asked.work / f"teachers-{asked.epochs:g}", asked.epochs)
-        for name in SETS[asked.set]
-    }
-    phases = [Phase("score", CHEAP, asked.cheap), Phase("closed form", DEAR, asked.dear)]
+    names, teachers = SETS.get(asked.set, tuple(asked.set.split(","))), asked.work / f"teachers-{asked.epochs:g}"
+    networks = {name: teacher_of(name, data, teachers, asked.epochs) for name in names}
+    phases = [Phase("score", CHEAP, asked.cheap), Phase(f"closed form after {asked.cheap}", DEAR, asked.dear)]
     agents = agents_of(asked.seed, asked.encoder, asked.hidden, asked.rate)
     tasks: dict[str, list[Task]] = {}
     for index, (phase, first, many) in enumerate(rounds(phases, asked.save)):
-        kept = {stage: work / f"{index}-{stage}.safetensors" for stage in agents}
+        kept = {stage: work / f"{phase.name}, {first + many}, {stage}.safetensors" for stage in agents}
         if all(path.exists() for path in kept.values()):
             for stage, path in kept.items():
                 agents[stage].load(load_file(path))
@@ -201,11 +203,15 @@ def main() -> None:
         for stage, path in kept.items():
             save_file({key: value.contiguous() for key, value in agents[stage].state().items()}, path)
         print(f"{phase.name} {first + many}/{phase.batches}: {sum(seconds):.0f} s", flush=True)
-    write(asked, agents, networks, data, work / "curve.csv")
+    write(asked, agents, networks, data, points_of(work / "curve.csv", phases))
 
 
 def write(
-    asked: argparse.Namespace, agents: dict[str, Agent], networks: dict[str, torch.nn.Module], data: Data, curve: Path
+    asked: argparse.Namespace,
+    agents: dict[str, Agent],
+    networks: dict[str, torch.nn.Module],
+    data: Data,
+    curve: tuple[Point, ...],
 ) -> None:
     """The policy folder with its card."""
     shape = {"encoder": asked.encoder, "hidden": asked.hidden}
@@ -226,14 +232,12 @@ def write(
         f"closed-form distillation ({asked.dear} batches)",
         budget=f"{Goals().least:.0%} to {Goals().most:.0%} of the parameters or of the MACs",
         judged=total,
-        curve=points_of(curve),
+        curve=curve,
         weights={stage: weights_hash(agent.state()) for stage, agent in agents.items()},
         made_by=f"scripts/benchmarks/train_policies.py --set {asked.set} --seed {asked.seed}",
     )
     write_card(asked.out, card)
-    size = sum(
-        path.stat().st_size for path in itertools.chain(asked.out.rglob("*.safetensors"), asked.out.rglob("*.json"))
-    )
+    size = sum(path.stat().st_size for path in chain(asked.out.rglob("*.safetensors"), asked.out.rglob("*.json")))
     print(json.dumps({"out": str(asked.out), "bytes": size, "students": total}))
 
 

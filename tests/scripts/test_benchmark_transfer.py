@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from math import inf
+from pathlib import Path
 from types import ModuleType
 
+import pytest
 import torch
 
 from n2n.comparison import Side
+from n2n.policies.library import Library
 from search_spaces.layer_shrinkage import layer_shrinkage
 
 
@@ -63,3 +67,29 @@ def test_the_networks_take_the_digits_and_have_something_to_decide(load: Callabl
         space = layer_shrinkage(network, images)
         assert 10_000 < space.teacher_cost.parameters < 200_000, name
         assert space.num_decisions > 2, name
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*chance level")
+def test_training_that_was_cut_off_ends_as_it_would_have(
+    load: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = load("train_policies")
+    flags = "--set vgg-5 --epochs 1 --cheap 2 --students 2 --save 1 --encoder decisions --hidden 8"
+
+    def weights(out: str, dear: int) -> list[bytes]:
+        words = ["train_policies.py", *flags.split(), "--dear", str(dear), "--work", str(tmp_path / "work")]
+        monkeypatch.setattr(sys, "argv", [*words, "--out", str(tmp_path / out)])
+        script.main()
+        card = Library(tmp_path).find(out).card
+        assert card is not None
+        assert card.judged == 2 * (2 + dear)
+        return [path.read_bytes() for path in sorted((tmp_path / out).rglob("*.safetensors"))]
+
+    weights("half", 0)
+    whole = weights("whole", 2)
+    (work,) = (tmp_path / "work").glob("vgg-5-*")
+    for path in work.glob("closed form after 2, 2, *"):
+        path.unlink()
+    assert weights("again", 2) == whole
+    assert len(whole) == 2
