@@ -7,32 +7,19 @@ python scripts/benchmarks/tables.py --check   exits with 1 where the README says
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 
 import curves
 import objectives_table
+from evaluation_tables import beside_paper, evaluators, ladder_rewards
+from rows import markdown, rows_of
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
 AGENTS = ("reinforce", "evolution", "random", "uniform")
-
-
-def rows_of(name: str) -> list[dict[str, str]]:
-    """The rows of a benchmark; none where it was not run."""
-    path = RESULTS / f"{name}.csv"
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def markdown(header: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
-    """A Markdown table."""
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, ("---",) * len(header), *lines))
 
 
 def one_job(name: str) -> str:
@@ -218,54 +205,6 @@ def cluster(name: str) -> str:
     return markdown(header, lines)
 
 
-FEWEST = 12
-"""Students of a rung that is shown."""
-PAPER = "paper:5e"
-"""What judgements are compared with: five epochs from scratch (Ashok et al., section 4)."""
-
-
-def evaluators(name: str) -> str:
-    """How rungs rank a panel by what they say of a student, and what they cost beside the paper's recipe."""
-    header = ("judgement", "tau by agreement or score", "tau by accuracy",
-              "the better of both beyond the parameter count", "seconds a student",
-              "cheaper than the paper's recipe", "students")  # fmt: skip
-    rungs: dict[str, dict[str, dict[str, str]]] = {}
-    for row in rows_of(f"{name}-ranking"):
-        rungs.setdefault(row["rung"], {})[row["measure"]] = row
-    seconds, lines = seconds_of(f"{name}-seconds"), []
-    for rung, by in sorted(rungs.items(), key=lambda pair: max(float(row["tau"]) for row in pair[1].values())):
-        best = max(by.values(), key=lambda row: float(row["tau"]))
-        if int(best["students"]) < FEWEST and "seeds" not in rung:
-            continue  # it has only begun
-        gains = [float(best[key]) for key in ("gain", "gain_low", "gain_high") if best[key]]
-        own, paper = seconds.get(rung, {}), seconds.get(PAPER, {})
-        lines.append(
-            (
-                rung,
-                interval(by.get("agreement") or by.get("score") or by.get("")),
-                interval(by.get("accuracy")),
-                "{:+.2f} ({:+.2f} to {:+.2f})".format(*gains) if gains else "",
-                f"{median(own.values()):.2g}" if own else "",
-                f"{median(paper[key] / own[key] for key in own):.0f}x" if own and paper else "",
-                best["students"],
-            )
-        )
-    return markdown(header, lines)
-
-
-def interval(row: dict[str, str] | None) -> str:
-    """Kendall's tau and its 95% interval."""
-    return "" if row is None else f"{float(row['tau']):.2f} ({float(row['low']):.2f} to {float(row['high']):.2f})"
-
-
-def seconds_of(name: str) -> dict[str, dict[str, float]]:
-    """By rung and student."""
-    seconds: dict[str, dict[str, float]] = {}
-    for row in rows_of(name):
-        seconds.setdefault(row["rung"], {})[row["fingerprint"]] = float(row["seconds"])
-    return seconds
-
-
 def training_free(name: str) -> str:
     """Kendall's tau and Spearman's rho of the scores beside published taus; a score is a row."""
     header = (
@@ -352,6 +291,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "table: workers": lambda: workers("scaling"),
     "table: cluster": lambda: cluster("scaling"),
     "table: evaluators": lambda: evaluators("fashion-mnist"),
+    "table: evaluators-cifar-10": lambda: evaluators("cifar-10") if rows_of("cifar-10-ranking") else "Not run yet.",
+    "table: evaluators-paper": beside_paper,
+    "reading: ladders": lambda: ladder_rewards("fashion-mnist-ladders"),
     "table: training-free": lambda: training_free("training-free"),
     "table: training-free-evolution": lambda: evolved("training-free-evolution"),
     "table: training-free-cost": lambda: costs("training-free-cost"),

@@ -1,0 +1,114 @@
+"""The README's tables of how judgements rank students: of `evaluation.py` and `ladders.py`."""
+
+from __future__ import annotations
+
+from statistics import mean, median
+
+from rows import RESULTS, markdown, rows_of
+from scipy.stats import kendalltau
+
+from n2n.evaluate.fidelity import FEWEST as FEWEST_FOR_INTERVAL
+from n2n.evaluate.fidelity import fidelities, truth_of
+from n2n.evaluate.judgements import read_judgements
+
+FEWEST = 12
+"""Students of a rung that is shown."""
+PAPER = "paper:5e"
+"""What judgements are compared with: five epochs from scratch (Ashok et al., section 4)."""
+
+
+def evaluators(name: str) -> str:
+    """How rungs rank a panel by what they say of a student, and what they cost beside the paper's recipe."""
+    header = ("judgement", "tau by agreement or score", "tau by accuracy",
+              "the better of both beyond the parameter count", "tau of its rewards", "seconds a student",
+              "cheaper than the paper's recipe", "students")  # fmt: skip
+    rewards = reward_taus(name)
+    rungs: dict[str, dict[str, dict[str, str]]] = {}
+    for row in rows_of(f"{name}-ranking"):
+        rungs.setdefault(row["rung"], {})[row["measure"]] = row
+    seconds, lines = seconds_of(f"{name}-seconds"), []
+    for rung, by in sorted(rungs.items(), key=lambda pair: max(float(row["tau"]) for row in pair[1].values())):
+        best = max(by.values(), key=lambda row: float(row["tau"]))
+        if int(best["students"]) < FEWEST and "seeds" not in rung:
+            continue  # it has only begun
+        gains = [float(best[key]) for key in ("gain", "gain_low", "gain_high") if best[key]]
+        own, paper = seconds.get(rung, {}), seconds.get(PAPER, {})
+        lines.append(
+            (
+                rung,
+                interval(by.get("agreement") or by.get("score") or by.get("")),
+                interval(by.get("accuracy")),
+                "{:+.2f} ({:+.2f} to {:+.2f})".format(*gains) if gains else "",
+                f"{rewards[rung]:.2f}" if rung in rewards else "",
+                f"{median(own.values()):.2g}" if own else "",
+                f"{median(paper[key] / own[key] for key in own):.0f}x" if own and paper else "",
+                best["students"],
+            )
+        )
+    return markdown(header, lines)
+
+
+def reward_taus(name: str) -> dict[str, float]:
+    """Kendall's tau between the rewards by a rung's accuracies and those by the long distillation's, by rung."""
+    judgements = [one for one in read_judgements(RESULTS / f"{name}-evaluators.csv") if one.ok]
+    truth = {key: mean(values) for key, values in truth_of(judgements, TRUTH).items()}
+    found = {}
+    for rung in dict.fromkeys(one.rung for one in judgements if one.rung != TRUTH):
+        own = [one for one in judgements if one.rung == rung and one.seed == 0 and one.accuracy is not None]
+        own = [one for one in own if one.fingerprint in truth]
+        if len(own) >= FEWEST_FOR_INTERVAL:
+            weight = [(1 - one.share) * (1 + one.share) for one in own]  # C (2 - C) with C = 1 - share
+            quick = [w * (one.accuracy or 0.0) for w, one in zip(weight, own, strict=True)]
+            long = [w * truth[one.fingerprint] for w, one in zip(weight, own, strict=True)]
+            found[rung] = float(kendalltau(quick, long)[0])
+    return found
+
+
+TRUTH = "inherited:3e"
+"""The long distillation that judgements are measured with."""
+BESIDE = ("parameter count", PAPER, "refit:0", "refit:60", "inherited:60", "inherited:100")
+"""What is shown beside the paper's recipe on the students that it has judged."""
+
+
+def beside_paper() -> str:
+    """How judgements rank the students that the paper's recipe has judged, on each panel, by their better measure."""
+    found: dict[str, dict[str, str]] = {}
+    headers = []
+    for name, words in (("fashion-mnist", "Fashion-MNIST"), ("cifar-10", "CIFAR-10")):
+        judgements = read_judgements(RESULTS / f"{name}-evaluators.csv")
+        students = {one.fingerprint for one in judgements if one.rung == PAPER and one.ok}
+        if len(students) < FEWEST_FOR_INTERVAL:
+            continue
+        headers.append(f"{words}, {len(students)} students")
+        for line in fidelities([one for one in judgements if one.fingerprint in students], TRUTH):
+            ranks = line.ranking
+            cell = f"{ranks.tau:.2f} ({ranks.low:.2f} to {ranks.high:.2f})"
+            best = found.setdefault(line.rung, {}).get(headers[-1], "")
+            found[line.rung][headers[-1]] = max(best, cell, key=lambda text: float(text.split()[0]) if text else -2.0)
+    lines = [(rung, *(found.get(rung, {}).get(header, "") for header in headers)) for rung in BESIDE]
+    return markdown(("judgement", *headers), lines) if headers else "Not run yet."
+
+
+def ladder_rewards(name: str) -> str:
+    """How well the rewards of a ladder order students, in words."""
+    rows = {row["rewards"]: row for row in rows_of(name)}
+    tau = {kind: f"{float(row['tau']):.2f}" for kind, row in rows.items()}
+    rungs = ", ".join(f"`{rung}`" for rung in rows["common"]["rungs"].split())
+    return (
+        f"On the ladder {rungs} Kendall's tau with the rewards after three epochs of KD is {tau['common']} where the"
+        f" first rung alone rewards, {tau['raw']} by the accuracies as they are, {tau['corrected']} corrected to the"
+        f" last rung (what searches do unasked) and {tau['expected']} by the `[expects]` of a calibration."
+    )
+
+
+def interval(row: dict[str, str] | None) -> str:
+    """Kendall's tau and its 95% interval."""
+    return "" if row is None else f"{float(row['tau']):.2f} ({float(row['low']):.2f} to {float(row['high']):.2f})"
+
+
+def seconds_of(name: str) -> dict[str, dict[str, float]]:
+    """By rung and student."""
+    seconds: dict[str, dict[str, float]] = {}
+    for row in rows_of(name):
+        seconds.setdefault(row["rung"], {})[row["fingerprint"]] = float(row["seconds"])
+    return seconds
