@@ -21,7 +21,7 @@ from n2n.job import Job
 from n2n.policies import Policy, chosen_agent
 from n2n.policies.card import Comparison
 from n2n.policies.library import Entry, Library
-from n2n.reward import make_reward
+from n2n.reward import Budget
 from n2n.search.budgets import budget_text
 from n2n.search.errors import SearchError
 from n2n.search.options import BudgetValue, SearchOptions
@@ -182,8 +182,7 @@ def _sides(
 
 def _curve(job: Job, found: Found) -> tuple[float | None, ...]:
     """The best reward of a student that keeps to the budget, after each one that was judged for the first time."""
-    teacher = job.finish.teacher
-    reward = make_reward(teacher_accuracy=teacher.accuracy, teacher_parameters=teacher.parameters)
+    reward = job.reward(Budget())
     judged = [one.evaluation for one in found.records if not one.cached]
     best: float | None = None
     curve: list[float | None] = []

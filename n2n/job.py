@@ -203,7 +203,7 @@ class Job:
             options,
             open_judge=open_judge,
             make_agent=partial(make_agent, self.finish.options, self.policies),
-            rewards=Rewards(free=self._reward(Budget()), bounded=self._reward(self.budget)),
+            rewards=Rewards(free=self.reward(Budget()), bounded=self.reward(self.budget)),
             budget=self.budget,
             out=out,
             display=shown,
@@ -215,7 +215,7 @@ class Job:
     def judging(self, space: SearchSpace, journal: Memory) -> AbstractContextManager[Evaluate | Flight]:
         """Quick distillation of a space's students, here or in workers that end with the stage."""
         memories = (*self.memories, journal)
-        return judging(space, self.finish, self._reward(Budget()), memories, self.climbs, self.filtered)
+        return judging(space, self.finish, self.reward(Budget()), memories, self.climbs, self.filtered)
 
     def _refer(self, shown: Display, journal: Memory) -> None:
         """Scores random students where scores are the judgement: from them rewards tell what is high and what low."""
@@ -230,11 +230,17 @@ class Job:
         self.reference.extend(found)
         shown.note(f"{len(found)} random students have {score} scores from {found[0]:.4g} to {found[-1]:.4g}")
 
-    def _reward(self, budget: Budget) -> Reward | ScoreReward:
+    def reward(self, budget: Budget) -> Reward | ScoreReward:
+        """What students are rewarded by, where this is the budget."""
         teacher = self.finish.teacher
         if self.finish.options.evaluate is not None:
             return make_score_reward(self.reference, teacher_parameters=teacher.parameters, budget=budget)
-        return make_reward(teacher_accuracy=teacher.accuracy, teacher_parameters=teacher.parameters, budget=budget)
+        return make_reward(
+            teacher_accuracy=teacher.accuracy,
+            teacher_parameters=teacher.parameters,
+            budget=budget,
+            shortfall=self.finish.options.counted_shortfall,
+        )
 
     def _conclude(self, found: Found, out: Path, shown: Display) -> SearchResult:
         """Everything after the loop, whatever is interrupted in it; first what is there already: front and policies."""
@@ -243,7 +249,7 @@ class Job:
         hold = Persistence(interrupted=found.stopped == "interrupted")
         front = hold.do(lambda: write_front(out / "front.csv", judged))
         hold.do(lambda: save_policies(out, found.stages, finish, self.policies))
-        choices = choose(judged, self.budget, self._reward(Budget()), finish.options.finalists)
+        choices = choose(judged, self.budget, self.reward(Budget()), finish.options.finalists)
         space_of = {one.evaluation.fingerprint: found.spaces[one.stage] for one in found.records}
         teacher = hold.do(lambda: finish.measured(TEACHER, finish.teacher.network))
         measuring, late = time.perf_counter() - begun, hold.interrupted

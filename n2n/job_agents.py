@@ -103,7 +103,7 @@ def _card(out: Path, stages: Sequence[StageResult], finish: Finish, policies: Ma
     return Card(
         trained=(Trained(teacher.name, finish.data.training.name, teacher.parameters, round(teacher.accuracy, 5)),),
         space={"stages": [one.name for one in stages], **space},
-        reward=f"C (2 - C) A / A_T, A judged by {judged}",
+        reward=f"C (2 - C) A / A_T, A by {judged}, {options.counted_shortfall:g} of what it lacks counted",
         budget=budget_text(options),
         judged=sum(one.evaluations for one in stages),
         curve=points(out / "learning_curve.csv"),

@@ -61,6 +61,7 @@ def search(
     ladder: Sequence[str] = (),
     promote: float = 0.4,
     expects: Mapping[str, Sequence[float]] | None = None,
+    shortfall: float | None = None,
     evaluate: str | None = None,
     prefilter: str | None = None,
     prefilter_ratio: int | None = None,
@@ -114,6 +115,9 @@ def search(
         expects: by rung (intercept, slope, residual), the accuracy to expect after a long distillation from what the
             rung says of a student, as `n2n.calibrate` finds it and writes it into `ladder.toml`; rewards are then of
             that accuracy.
+        shortfall: which share of what a quickly judged student lacks to the teacher's accuracy its reward counts
+            (`n2n.reward.expected_accuracy`), 1 for all of it, as in the paper; by default `n2n.reward.SHORTFALL`, and 1
+            for judgements in epochs, with `expects` and with `make_evaluate`.
         evaluate: a name of `n2n.scores.SCORES`: students are judged by that training-free score of their untrained
             networks instead of a distillation, and rewarded by `n2n.reward.make_score_reward`, C (2 - C) times where
             the score lies among those of 16 random students. The finalists are distilled as always.
@@ -186,6 +190,7 @@ def search(
         ladder=tuple(ladder),
         promote=promote,
         expects=lines_of(expects or {}),
+        shortfall=1.0 if shortfall is None and make_evaluate is not None else shortfall,
         evaluate=evaluate,
         prefilter=prefilter,
         prefilter_ratio=prefilter_ratio,

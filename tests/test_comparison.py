@@ -17,7 +17,7 @@ from n2n.distill.fit import train_teacher
 from n2n.evaluate.base import Status
 from n2n.networks import build_teacher
 from n2n.policies import PolicyError, PolicyMeta, save_policy
-from n2n.reward import make_reward
+from n2n.reward import SHORTFALL, make_reward
 from n2n.search.errors import SearchError
 from n2n.search.store import read_records
 from search_spaces.base import FEATURES
@@ -69,7 +69,8 @@ def test_the_sides_are_what_searches_of_their_own_find(
                              ladder=("refit:0",), seed=seed, final_epochs=0.1, finalists=1, progress=False,
                              **options)  # type: ignore[arg-type]  # fmt: skip
             accuracy = run.teacher.validation_accuracy
-            reward = make_reward(teacher_accuracy=accuracy, teacher_parameters=run.teacher.parameters)
+            whole = run.teacher.parameters
+            reward = make_reward(teacher_accuracy=accuracy, teacher_parameters=whole, shortfall=SHORTFALL)
             good = [one.evaluation for one in read_records(out) if one.evaluation.status is Status.OK]
             rewards = [reward(one) for one in good]
             assert side.first[seed] == pytest.approx(rewards[0])

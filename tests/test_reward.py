@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from n2n.evaluate import Evaluation, Status
-from n2n.reward import Budget, compression, constrained, goal_reward, make_reward, n2n_reward, parse_budget
+from n2n.reward import (
+    Budget,
+    compression,
+    constrained,
+    expected_accuracy,
+    goal_reward,
+    make_reward,
+    n2n_reward,
+    parse_budget,
+)
 from search_spaces.base import Cost
 
 
@@ -163,9 +172,28 @@ def test_the_whole_reward():
     assert reward(judged(status=Status.INVALID)) == -1
 
 
-@pytest.mark.parametrize("change", [{"teacher_accuracy": 0.0}, {"teacher_parameters": 0}, {"horizon": 0}, {"power": 0}])
+def test_of_what_a_student_lacks_a_share_counts():
+    assert expected_accuracy(0.6, teacher_accuracy=0.9, shortfall=0.35) == pytest.approx(0.795)
+    assert expected_accuracy(0.95, teacher_accuracy=0.9, shortfall=0.35) == 0.95
+    assert expected_accuracy(0.1 + 0.2, teacher_accuracy=0.9, shortfall=1.0) == 0.1 + 0.2, "to the last bit"
+    reward = make_reward(teacher_accuracy=0.9, teacher_parameters=1000, shortfall=0.35)
+    found = judged(parameters=200, accuracy=0.6)
+    assert reward(found) == pytest.approx(0.8 * 1.2 * 0.795 / 0.9)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"teacher_accuracy": 0.0},
+        {"teacher_parameters": 0},
+        {"horizon": 0},
+        {"power": 0},
+        {"shortfall": 0.0},
+        {"shortfall": 1.1},
+    ],
+)
 def test_rewards_without_a_meaning_are_refused(change):
-    with pytest.raises(ValueError, match=r"teacher|horizon"):
+    with pytest.raises(ValueError, match=r"teacher|horizon|shortfall"):
         make_reward(**{"teacher_accuracy": 0.9, "teacher_parameters": 10, **change})
 
 

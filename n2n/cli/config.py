@@ -174,6 +174,7 @@ class SearchSettings(NetworkSettings, SpaceSettings):
     ladder: tuple[str, ...] = ()
     promote: Annotated[float, Field(gt=0, le=1)] = 0.4
     expects: dict[str, tuple[float, float, float]] = Field(default_factory=dict)
+    shortfall: Annotated[float, Field(gt=0, le=1)] | None = None
     evaluate: ScoreName | None = None
     prefilter: ScoreName | None = None
     prefilter_ratio: Annotated[int, Field(gt=1)] | None = None

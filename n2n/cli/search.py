@@ -108,6 +108,12 @@ def command(
     promote: Annotated[
         float | None, typer.Option("--promote", help="The share of students that climbs each rung. [default: 0.4]")
     ] = None,
+    shortfall: Annotated[
+        float | None,
+        typer.Option(
+            "--shortfall", help="Share of what a student lacks that counts; 1 is the paper's. [default: 0.35]"
+        ),
+    ] = None,
     evaluate: Annotated[
         str | None,
         typer.Option("--evaluate", help="Judge by this training-free score, and distil the chosen only, e.g. naswot."),

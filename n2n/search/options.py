@@ -17,7 +17,7 @@ from n2n.distill.precision import PRECISIONS
 from n2n.evaluate.distillation import STARTS
 from n2n.evaluate.pool_plan import PoolError, PoolOptions
 from n2n.evaluate.rungs import Rung, RungError, parse_ladder, parse_rung
-from n2n.reward import parse_budget
+from n2n.reward import SHORTFALL, parse_budget
 from n2n.scores import SCORES
 from n2n.search.errors import SearchError
 
@@ -73,6 +73,7 @@ class SearchOptions:
     ladder: tuple[str, ...] = ()
     promote: float = 0.4
     expects: tuple[tuple[str, float, float, float], ...] = ()
+    shortfall: float | None = None
     evaluate: str | None = None
     prefilter: str | None = None
     prefilter_ratio: int | None = None
@@ -106,6 +107,10 @@ class SearchOptions:
             raise SearchError(f"seconds={self.seconds} must be positive, or None for no limit")
         if not (self.removal or self.shrinkage):
             raise SearchError("removal and shrinkage are both off: there is nothing to search; turn one on")
+        if self.shortfall is not None and not 0 < self.shortfall <= 1:
+            raise SearchError(
+                f"shortfall={self.shortfall} must be a share above 0 and at most 1, which is the accuracy"
+            )
         if not 0 < self.promote <= 1:
             raise SearchError(f"promote={self.promote} must be a share above 0 and at most 1")
         _check_budgets({name: getattr(self, name) for name in BUDGETS})
@@ -140,6 +145,16 @@ class SearchOptions:
         if self.evaluate is not None:
             return (parse_rung(f"score:{self.evaluate}"),)
         return parse_ladder(self.ladder or (f"{self.start}:{self.steps}",), objective=self.objective)
+
+    @property
+    def counted_shortfall(self) -> float:
+        """Which share of what a judged student lacks to the teacher's accuracy its reward counts.
+
+        All of it where what is judged is the end: after distillations in epochs, or by the lines of a calibration.
+        """
+        if self.shortfall is not None:
+            return self.shortfall
+        return SHORTFALL if self.rungs[-1].short and not self.expects else 1.0
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -214,6 +229,7 @@ def _check_scores(options: SearchOptions) -> None:
             _one_of(name, score, tuple(SCORES))
     usual = {field.name: field.default for field in fields(options)}
     idle = [name for name in ("ladder", "steps", "prefilter") if getattr(options, name) != usual[name]]
+    idle += ["shortfall"] if options.shortfall is not None else []
     if options.evaluate is not None and idle:
         words = " and ".join(f"{name}={getattr(options, name)!r}" for name in idle)
         raise SearchError(

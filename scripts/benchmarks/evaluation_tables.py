@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from statistics import mean, median
 
+from evaluation import BENCHES
 from rows import RESULTS, markdown, rows_of
 from scipy.stats import kendalltau
 
 from n2n.evaluate.fidelity import FEWEST as FEWEST_FOR_INTERVAL
 from n2n.evaluate.fidelity import fidelities, truth_of
 from n2n.evaluate.judgements import read_judgements
+from n2n.reward import SHORTFALL, expected_accuracy
 
 FEWEST = 12
 """Students of a rung that is shown."""
@@ -20,7 +22,8 @@ PAPER = "paper:5e"
 def evaluators(name: str) -> str:
     """How rungs rank a panel by what they say of a student, and what they cost beside the paper's recipe."""
     header = ("judgement", "tau by agreement or score", "tau by accuracy",
-              "the better of both beyond the parameter count", "tau of its rewards", "seconds a student",
+              "the better of both beyond the parameter count", "tau of its rewards", "the same, as searches reward",
+              "seconds a student",
               "cheaper than the paper's recipe", "students")  # fmt: skip
     rewards = reward_taus(name)
     rungs: dict[str, dict[str, dict[str, str]]] = {}
@@ -39,7 +42,8 @@ def evaluators(name: str) -> str:
                 interval(by.get("agreement") or by.get("score") or by.get("")),
                 interval(by.get("accuracy")),
                 "{:+.2f} ({:+.2f} to {:+.2f})".format(*gains) if gains else "",
-                f"{rewards[rung]:.2f}" if rung in rewards else "",
+                *(f"{tau:.2f}" for tau in rewards.get(rung, ())),
+                *([""] * 2 if rung not in rewards else []),
                 f"{median(own.values()):.2g}" if own else "",
                 f"{median(paper[key] / own[key] for key in own):.0f}x" if own and paper else "",
                 best["students"],
@@ -48,19 +52,24 @@ def evaluators(name: str) -> str:
     return markdown(header, lines)
 
 
-def reward_taus(name: str) -> dict[str, float]:
-    """Kendall's tau between the rewards by a rung's accuracies and those by the long distillation's, by rung."""
+def reward_taus(name: str) -> dict[str, tuple[float, float]]:
+    """Kendall's tau of a rung's rewards with those of the long distillation: as they are, and as searches reward."""
     judgements = [one for one in read_judgements(RESULTS / f"{name}-evaluators.csv") if one.ok]
-    truth = {key: mean(values) for key, values in truth_of(judgements, TRUTH).items()}
+    truth, whole = truth_of(judgements, TRUTH), BENCHES[name].accuracy
     found = {}
     for rung in dict.fromkeys(one.rung for one in judgements if one.rung != TRUTH):
-        own = [one for one in judgements if one.rung == rung and one.seed == 0 and one.accuracy is not None]
-        own = [one for one in own if one.fingerprint in truth]
-        if len(own) >= FEWEST_FOR_INTERVAL:
-            weight = [(1 - one.share) * (1 + one.share) for one in own]  # C (2 - C) with C = 1 - share
-            quick = [w * (one.accuracy or 0.0) for w, one in zip(weight, own, strict=True)]
-            long = [w * truth[one.fingerprint] for w, one in zip(weight, own, strict=True)]
-            found[rung] = float(kendalltau(quick, long)[0])
+        own = [one for one in judgements if (one.rung, one.seed) == (rung, 0) and one.fingerprint in truth]
+        accuracies = [one.accuracy for one in own if one.accuracy is not None]
+        if len(own) < FEWEST_FOR_INTERVAL or len(accuracies) < len(own):
+            continue
+        weights = [(1 - one.share) * (1 + one.share) for one in own]  # C (2 - C) with C = 1 - share
+        long = [weight * mean(truth[one.fingerprint]) for weight, one in zip(weights, own, strict=True)]
+        taus = []
+        for shortfall in (1.0, SHORTFALL):
+            expected = [expected_accuracy(one, teacher_accuracy=whole, shortfall=shortfall) for one in accuracies]
+            quick = [weight * one for weight, one in zip(weights, expected, strict=True)]
+            taus.append(float(kendalltau(quick, long)[0]))
+        found[rung] = (taus[0], taus[1])
     return found
 
 
@@ -97,7 +106,8 @@ def ladder_rewards(name: str) -> str:
     return (
         f"On the ladder {rungs} Kendall's tau with the rewards after three epochs of KD is {tau['common']} where the"
         f" first rung alone rewards, {tau['raw']} by the accuracies as they are, {tau['corrected']} corrected to the"
-        f" last rung (what searches do unasked) and {tau['expected']} by the `[expects]` of a calibration."
+        f" last rung, {tau['part']} where a part of the shortfall counts besides (what searches do unasked) and"
+        f" {tau['expected']} by the `[expects]` of a calibration."
     )
 
 

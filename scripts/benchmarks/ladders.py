@@ -8,6 +8,8 @@ batch by batch, as a search would, and the rewards that come out are compared wi
     common      every student is rewarded by the first rung; the dear rung only serves the choice at the end
     raw         each is rewarded by the accuracy of the rung that it reached, as it stands
     corrected   that of the last rung, measured or predicted by the line that was learned so far (what `ladder` does)
+    part        corrected, and of what it lacks to the teacher's accuracy only the part `SHORTFALL` counts (what
+                searches do unasked)
     expected    that of the long distillation, by a line from the rung that the student reached, fitted to all students
                 but itself (what `ladder` does with the lines of a calibration)
 
@@ -25,13 +27,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from evaluation import BENCHES
 from scipy.stats import kendalltau
 
 from n2n.evaluate.base import Evaluation, Status
 from n2n.evaluate.fidelity import truth_of
 from n2n.evaluate.judgements import Judgement, read_judgements
 from n2n.evaluate.ladder import correction, ladder, signal
-from n2n.reward import make_reward
+from n2n.reward import SHORTFALL, make_reward
 
 RESULTS = Path(__file__).parent / "results"
 ORDERS, BATCH = 200, 5
@@ -89,10 +92,13 @@ def main() -> None:
     students = [Known(key) for key in sorted(truth) if all(key in known for known in rows.values())]
     first = rows[asked.rungs[0]]
     whole = next(iter(first.values()))
-    reward = make_reward(teacher_accuracy=1.0, teacher_parameters=round(whole.parameters / whole.share))
+    accuracy, size = BENCHES[asked.bench].accuracy, round(whole.parameters / whole.share)
+    reward = make_reward(teacher_accuracy=accuracy, teacher_parameters=size)
+    part = make_reward(teacher_accuracy=accuracy, teacher_parameters=size, shortfall=SHORTFALL)
     wanted = {s.fingerprint: reward(replace(evaluation(first[s.fingerprint]), accuracy=truth[s.fingerprint]))
               for s in students}  # fmt: skip
-    found: dict[str, list[tuple[float, float, float]]] = {"common": [], "raw": [], "corrected": [], "expected": []}
+    kinds = ("common", "raw", "corrected", "part", "expected")
+    found: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in kinds}
     foretold = {(r, key): accuracy for r, known in rows.items() for key, accuracy in predicted(known, truth).items()}
     for order in range(ORDERS):
         shuffled = [students[i] for i in np.random.default_rng(order).permutation(len(students))]
@@ -105,6 +111,7 @@ def main() -> None:
             "common": [reward(evaluation(first[one.fingerprint])) for one in judged],
             "raw": [reward(replace(one, estimate=None)) for one in judged],
             "corrected": [reward(one) for one in judged],
+            "part": [part(one) for one in judged],
             "expected": [reward(replace(one, estimate=foretold[one.rung, one.fingerprint])) for one in judged],
         }
         goal = [wanted[one.fingerprint] for one in judged]

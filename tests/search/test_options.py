@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from n2n.reward import SHORTFALL
 from n2n.search.errors import SearchError
 from n2n.search.options import SearchOptions, lines_of
 
@@ -84,3 +85,17 @@ def test_expectations_go_with_the_rungs_of_the_ladder():
         SearchOptions(ladder=("refit:0",), expects=(("refit:0", 0.7, float("nan"), 0.01),))
     with pytest.raises(SearchError, match=r"expects\['refit:0'\]: expected \(intercept"):
         lines_of({"refit:0": (0.7, 0.2)})
+
+
+def test_shortfalls_count_in_part_where_the_judgement_is_quick():
+    line = (("refit:0", 0.5, 0.5, 0.01),)
+    assert SearchOptions().counted_shortfall == SHORTFALL == 0.35
+    assert SearchOptions(ladder=("refit:0", "refit:60")).counted_shortfall == SHORTFALL
+    assert SearchOptions(ladder=("refit:0", "inherited:1e")).counted_shortfall == 1, "epochs are the end"
+    assert SearchOptions(ladder=("refit:0",), expects=line).counted_shortfall == 1, "a calibration knows better"
+    assert SearchOptions(ladder=("refit:0", "inherited:1e"), shortfall=0.5).counted_shortfall == 0.5
+    for wrong in (0.0, 1.5, float("nan")):
+        with pytest.raises(SearchError, match="shortfall="):
+            SearchOptions(shortfall=wrong)
+    with pytest.raises(SearchError, match=r"shortfall=0.5 would have no effect"):
+        SearchOptions(evaluate="naswot", shortfall=0.5)
