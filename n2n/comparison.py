@@ -96,6 +96,7 @@ def compare_policies(
     max_macs: BudgetValue | None = None,
     judged: int = 10,
     seeds: int = 3,
+    first_seed: int = 0,
     against: Sequence[str] = BASELINES,
     policy_modes: Sequence[str] = ("zero-shot",),
     rung: str = RUNG,
@@ -108,7 +109,8 @@ def compare_policies(
     """Lets each policy, and each agent that has learned nothing, search one network; nobody is distilled at length.
 
     Every side has `judged` students in each run, half of them in the removal stage, and plays the stages that all the
-    policies have. A student that several sides find is judged once, which takes nothing from their counts.
+    policies have; without policies agents are compared, in both stages. A student that several sides find is judged
+    once, which takes nothing from their counts.
 
     Args:
         policies: names of the library, or folders.
@@ -117,7 +119,7 @@ def compare_policies(
         data: its train and validation splits are used.
         max_params, max_macs: what students may cost; without any, rewards weigh size against accuracy alone.
         judged: students for each side and run.
-        seeds: runs, with the seeds 0, 1, ...
+        seeds: runs, with the seeds `first_seed`, `first_seed + 1`, ...
         against: names of `n2n.agents.AGENTS`.
         policy_modes: what is done with the policies, as in `n2n.search`; each makes a side of its own.
         rung: how students are judged, as in `n2n.evaluate.rungs`.
@@ -126,15 +128,15 @@ def compare_policies(
 
     Raises:
         PolicyError: a policy is missing or does not fit.
-        SearchError: no policy, an unknown agent, or a budget that cannot be met.
+        SearchError: neither a policy nor an agent, an unknown one, or a budget that cannot be met.
     """
-    if not policies or seeds < 1:
-        raise SearchError(f"expected at least one policy and seeds >= 1, found {len(policies)} and seeds={seeds}")
+    if not (policies or against) or seeds < 1:
+        raise SearchError(f"expected a policy or an agent and seeds >= 1, found {len(policies)} and seeds={seeds}")
     unknown = [name for name in against if name not in AGENTS]
     if unknown:
         raise SearchError(f"against={unknown[0]!r} does not exist; choose from {', '.join(AGENTS)}")
     entries = [(library or Library.usual()).find(one) for one in policies]
-    stages = set.intersection(*({*one.policies} for one in entries))
+    stages = set.intersection({"removal", "shrinkage"}, *({*one.policies} for one in entries))
     if not stages:
         raise SearchError("the policies have no stage in common: compare those of removal, or those of shrinkage")
     options = SearchOptions(
@@ -148,7 +150,7 @@ def compare_policies(
         for name, agent, mode, learned in _sides(entries, against, policy_modes):
             shown.note(f"{name}: {seeds} runs of {judged} students")
             found = []
-            for seed in range(seeds):
+            for seed in range(first_seed, first_seed + seeds):
                 asked = replace(shared, agent=agent, seed=seed, policy_mode=mode if learned else "warm")
                 job = Job.prepare(network, example, data, asked, None, policies=learned, deadline=None)
                 out = Path(folder) / f"{len(sides)}-{seed}"

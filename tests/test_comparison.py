@@ -86,6 +86,13 @@ def test_only_students_within_the_budget_count(compare: Compare, half: Path) -> 
     assert found.side("uniform").mode == ""
 
 
+def test_agents_can_be_compared_without_a_policy_in_both_stages(compare: Compare) -> None:
+    found = compare(against=("random", "evolution"), max_params="50%")
+    assert [(one.name, one.mode) for one in found.sides] == [("random", ""), ("evolution", "")]
+    assert all(len(curve) == 4 for side in found.sides for curve in side.curves)
+    assert all(side.curves[0][-1] is not None for side in found.sides)
+
+
 def test_a_side_without_a_student_has_no_mean_and_no_line_for_the_card() -> None:
     none = Side("p", "zero-shot", ((None, None), (None, 0.5)))
     some = Side("random", "", ((None, 0.25, 0.5), (0.75, 0.75, 1.0)))
@@ -99,8 +106,8 @@ def test_a_side_without_a_student_has_no_mean_and_no_line_for_the_card() -> None
 
 
 def test_what_cannot_be_compared_is_refused(compare: Compare, half: Path, tmp_path: Path) -> None:
-    with pytest.raises(SearchError, match="expected at least one policy"):
-        compare()
+    with pytest.raises(SearchError, match="expected a policy or an agent"):
+        compare(against=())
     with pytest.raises(SearchError, match="against='nobody' does not exist"):
         compare(half, against=("nobody",))
     with pytest.raises(PolicyError, match="no policy of that name"):

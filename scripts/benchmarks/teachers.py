@@ -48,6 +48,15 @@ PLANS = {
     "resnet20-cifar-10": Plan(
         "resnet20", (("classes", 10), ("channels", 3)), "cifar-10", Augmentation(pad=4, flip=True), 12, 0.1, 0.3
     ),
+    "vgg11-fashion-mnist": Plan(
+        "vgg11_bn",
+        (("classes", 10), ("channels", 1), ("width", 16)),
+        "fashion-mnist",
+        Augmentation(flip=True),
+        3,
+        0.05,
+        0.2,
+    ),
     "vgg13-mnist": Plan("vgg13_bn", (("classes", 10), ("channels", 1)), "mnist", Augmentation(pad=2), 2, 0.05, 0.2),
 }
 
