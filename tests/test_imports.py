@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("search_spaces", "envs", "n2n")  # each may import those before it
 ROOMS = ("networks", "data", "distill", "scores", "evaluate", "reward", "agents", "search", "policies", "report", "cli")
 # These put the rooms together: they import every room but cli, and only cli imports them.
-COMPOSITION = ("n2n", "n2n.calibration", "n2n.doctor", "n2n.inspection", "n2n.job", "n2n.main_job", "n2n.population",
-               "n2n.space_job", "n2n.space_main")  # fmt: skip
+COMPOSITION = ("n2n", "n2n.calibration", "n2n.comparison", "n2n.doctor", "n2n.inspection", "n2n.job", "n2n.job_agents",
+               "n2n.main_job", "n2n.population", "n2n.space_job", "n2n.space_main")  # fmt: skip
 COMPOSITION_PACKAGES = ("n2n.sweep",)  # so does every module of these
 HEAVY = {
     "ray": "n2n.evaluate.ray_pool",
