@@ -140,7 +140,7 @@ def export_command(
 
 def listed(library: Library) -> Outcome:
     """All policies by name."""
-    found = library.list()
+    found = library.entries()
     record = {"folder": str(library.folder), "policies": [_record(one) for one in found]}
     return Outcome(record, lambda: _list(library, found))
 

@@ -64,7 +64,7 @@ class Library:
         """That of the user: `$N2N_POLICIES`, or `~/.n2n/policies`."""
         return cls(Path(os.environ.get(HOME) or Path.home() / ".n2n" / "policies"))
 
-    def list(self) -> list[Entry | Broken]:
+    def entries(self) -> list[Entry | Broken]:
         """All policies by name; folders that cannot be read are told, and keep nobody from the others."""
         found: dict[str, Entry | Broken] = {}
         for parent, shipped in ((self.shipped, True), (self.folder, False)):
@@ -89,7 +89,7 @@ class Library:
         path = Path(wanted)
         if path.exists():
             return read_entry(path, text)
-        names = ", ".join(one.name for one in self.list()) or "none yet"
+        names = ", ".join(one.name for one in self.entries()) or "none yet"
         raise PolicyError(
             f"there is no folder {path}, and no policy of that name in the library ({names}); name a policy's folder, a"
             " run's, or one of the library (`n2n policy list`)"
@@ -109,7 +109,7 @@ class Library:
         target = self.folder / name
         if target.exists() and not force:
             raise PolicyError(f"the library has a policy {name!r} already ({target}); choose another name, or --force")
-        making = self.folder / f".{name}.part"
+        making, before = self.folder / f".{name}.part", self.folder / f".{name}.before"
         try:
             shutil.rmtree(making, ignore_errors=True)
             making.mkdir(parents=True)
@@ -118,9 +118,11 @@ class Library:
             else:
                 _copy(self.find(wanted), making)
             read_entry(making, name)  # what cannot be read does not come in
-            if target.exists():
-                shutil.rmtree(target)
+            if target.exists():  # it goes when the new one is there
+                shutil.rmtree(before, ignore_errors=True)
+                target.rename(before)
             making.rename(target)
+            shutil.rmtree(before, ignore_errors=True)
         except OSError as error:
             raise WriteError(f"cannot write {target}: {error.strerror or error}") from error
         finally:

@@ -47,7 +47,7 @@ def test_a_policy_goes_round_through_the_library_and_a_file(library: Library, po
     for stage, one in load_policies(source).items():
         assert entry.policies[stage].meta == one.meta
         assert all(torch.equal(value, one.state[name]) for name, value in entry.policies[stage].state.items())
-    assert [one.name for one in library.list()] == ["mine"]
+    assert [one.name for one in library.entries()] == ["mine"]
     assert not list(tmp_path.rglob(".*")), "nothing half made stays"
 
 
@@ -68,7 +68,7 @@ def test_the_users_name_hides_the_packages(library: Library, policy: Make) -> No
     assert library.find("default").shipped
     library.add(policy("own", 5), "default")
     assert not library.find("default").shipped
-    (entry,) = library.list()
+    (entry,) = library.entries()
     assert isinstance(entry, Entry)
     assert not entry.shipped
 
@@ -101,7 +101,7 @@ def test_strange_archives_stay_outside(library: Library, policy: Make, tmp_path:
         half.writestr("removal/policy.json", archive.read("removal/policy.json"))
     with pytest.raises(PolicyError, match=r"policy\.safetensors"):
         library.add(file, "strange")
-    assert library.list() == []
+    assert library.entries() == []
     assert not library.folder.exists() or not list(library.folder.iterdir())
 
 
@@ -109,7 +109,7 @@ def test_a_broken_policy_is_told_and_keeps_nobody_from_the_others(library: Libra
     library.add(policy("source", 3), "good")
     broken = library.add(policy("other", 3), "bad").folder / "removal" / "policy.json"
     broken.write_text("{")
-    first, second = library.list()
+    first, second = library.entries()
     assert isinstance(first, Broken)
     assert "policy.json" in first.problem
     assert isinstance(second, Entry)
