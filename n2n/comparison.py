@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,8 +18,10 @@ from n2n.data import example_inputs as examples_of
 from n2n.distill.probe import threads_put_back
 from n2n.evaluate.base import Status
 from n2n.job import Job
-from n2n.policies import Policy, chosen_agent
+from n2n.job_agents import learned_space
+from n2n.policies import chosen_agent
 from n2n.policies.card import Comparison
+from n2n.policies.files import STAGES
 from n2n.policies.library import Entry, Library
 from n2n.reward import Budget
 from n2n.search.budgets import budget_text
@@ -67,14 +69,20 @@ class Side:
 
 @dataclass(frozen=True)
 class Compared:
-    """All sides on one network; `judged` students each, in `seeds` runs."""
+    """All sides on one network; `judged` students each, in `seeds` runs of the `stages`.
+
+    `key` is a hash of the teacher, as in a card; `notes` say what a reader must know.
+    """
 
     teacher: str
     data: str
+    key: str
     budget: str
+    stages: tuple[str, ...]
     judged: int
     seeds: int
     sides: tuple[Side, ...]
+    notes: tuple[str, ...] = ()
 
     def side(self, name: str, mode: str = "") -> Side:
         """The side of a name, and of a policy the mode."""
@@ -87,7 +95,7 @@ class Compared:
 
 
 def compare_policies(
-    policies: Sequence[str | Path],
+    policies: str | Path | Sequence[str | Path],
     network: nn.Module,
     example_inputs: Tensor | None,
     data: Data,
@@ -113,12 +121,13 @@ def compare_policies(
     once, which takes nothing from their counts.
 
     Args:
-        policies: names of the library, or folders.
+        policies: names of the library, or folders; one or several.
         network: the teacher; it is read and copied, never changed.
         example_inputs: prepared images [B, C, H, W] that it takes; None takes one from `data`.
         data: its train and validation splits are used.
         max_params, max_macs: what students may cost; without any, rewards weigh size against accuracy alone.
-        judged: students for each side and run.
+        judged: students for each side and run; half of them are of the removal stage where there are two stages (not
+            for `uniform`, which shrinks alone).
         seeds: runs, with the seeds `first_seed`, `first_seed + 1`, ...
         against: names of `n2n.agents.AGENTS`.
         policy_modes: what is done with the policies, as in `n2n.search`; each makes a side of its own.
@@ -130,35 +139,53 @@ def compare_policies(
         PolicyError: a policy is missing or does not fit.
         SearchError: neither a policy nor an agent, an unknown one, or a budget that cannot be met.
     """
-    if not (policies or against) or seeds < 1:
-        raise SearchError(f"expected a policy or an agent and seeds >= 1, found {len(policies)} and seeds={seeds}")
+    wanted = [policies] if isinstance(policies, str | Path) else list(dict.fromkeys(policies))
+    if not (wanted or against) or seeds < 1:
+        raise SearchError(f"expected a policy or an agent and seeds >= 1, found {len(wanted)} and seeds={seeds}")
     unknown = [name for name in against if name not in AGENTS]
     if unknown:
         raise SearchError(f"against={unknown[0]!r} does not exist; choose from {', '.join(AGENTS)}")
-    entries = [(library or Library.usual()).find(one) for one in policies]
-    stages = set.intersection({"removal", "shrinkage"}, *({*one.policies} for one in entries))
+    entries = [(library or Library.usual()).find(one) for one in wanted]
+    stages = tuple(stage for stage in STAGES if all(stage in one.policies for one in entries))
     if not stages:
         raise SearchError("the policies have no stage in common: compare those of removal, or those of shrinkage")
+    if judged < len(stages):
+        raise SearchError(
+            f"judged={judged}: expected {len(stages)} students or more, for the stages {', '.join(stages)}"
+        )
     options = SearchOptions(
         max_params=max_params, max_macs=max_macs, evaluations=judged, rollouts=rollouts, ladder=(rung,), device=device,
-        removal="removal" in stages, shrinkage="shrinkage" in stages,
+        removal="removal" in stages, shrinkage="shrinkage" in stages, **learned_space(entries),
     )  # fmt: skip
     example = examples_of(data) if example_inputs is None else example_inputs
     sides: list[Side] = []
+    notes = {f"{one.name} has more stages than are played: {', '.join(stages)}" for one in entries
+             if len(one.policies) > len(stages)}  # fmt: skip
+    key = ""
     with closing(display(progress)) as shown, tempfile.TemporaryDirectory() as folder, threads_put_back():
         shared = replace(options, cache=str(Path(folder) / "judged.sqlite"))
-        for name, agent, mode, learned in _sides(entries, against, policy_modes):
-            shown.note(f"{name}: {seeds} runs of {judged} students")
+        for name, agent, mode, began in _sides(entries, against, policy_modes):
+            shown.note(f"{name}{f', {mode}' if mode else ''}: {seeds} runs of {judged} students")
             found = []
             for seed in range(first_seed, first_seed + seeds):
-                asked = replace(shared, agent=agent, seed=seed, policy_mode=mode if learned else "warm")
-                job = Job.prepare(network, example, data, asked, None, policies=learned, deadline=None)
-                out = Path(folder) / f"{len(sides)}-{seed}"
+                asked = replace(shared, agent=agent, seed=seed, policy_mode=mode or "warm")
+                job = Job.prepare(network, example, data, asked, None, began=began, deadline=None)
+                out, key = Path(folder) / f"{len(sides)}-{seed}", job.spaces.key
                 out.mkdir()
                 found.append(_curve(job, job.loop(out, shown)))
+                notes |= {*job.notes}
             sides.append(Side(name, mode, tuple(found)))
-    called = teacher_name or type(network).__name__
-    return Compared(called, data.training.name, budget_text(options), judged, seeds, tuple(sides))
+    return Compared(
+        teacher=teacher_name or type(network).__name__,
+        data=data.training.name,
+        key=key,
+        budget=budget_text(options),
+        stages=stages,
+        judged=judged,
+        seeds=seeds,
+        sides=tuple(sides),
+        notes=tuple(sorted(notes)),
+    )
 
 
 def comparison(compared: Compared, name: str, mode: str, *, held_back: bool) -> Comparison | None:
@@ -167,19 +194,25 @@ def comparison(compared: Compared, name: str, mode: str, *, held_back: bool) -> 
     if policy is None or random is None:
         return None
     return Comparison(
-        mode, compared.teacher, compared.data, compared.budget, compared.judged, round(policy, 5), round(random, 5),
-        compared.seeds, held_back,
-    )  # fmt: skip
+        mode=mode,
+        stages=" and ".join(compared.stages),
+        teacher=compared.teacher,
+        data=compared.data,
+        budget=compared.budget,
+        judged=compared.judged,
+        policy=round(policy, 5),
+        random=round(random, 5),
+        seeds=compared.seeds,
+        held_back=held_back,
+    )
 
 
 def _sides(
     entries: Sequence[Entry], against: Sequence[str], modes: Sequence[str]
-) -> list[tuple[str, str, str, Mapping[str, Policy]]]:
-    """Name, agent, mode and policies of each side."""
-    learned = [
-        (one.name, chosen_agent(None, one.policies, mode), mode, one.policies) for one in entries for mode in modes
-    ]
-    return [*learned, *((name, name, "", {}) for name in against)]
+) -> list[tuple[str, str, str, Entry | None]]:
+    """Name, agent, mode and policy of each side."""
+    learned = [(one.name, chosen_agent(None, one.policies, mode), mode, one) for one in entries for mode in modes]
+    return [*learned, *((name, name, "", None) for name in against)]
 
 
 def _curve(job: Job, found: Found) -> tuple[float | None, ...]:

@@ -29,9 +29,10 @@ from n2n.evaluate.flight import Flight
 from n2n.evaluate.judging import digest
 from n2n.evaluate.ladder import Climbs
 from n2n.evaluate.memory import Memory, remembered
-from n2n.job_agents import checked_policies, make_agent, save_policies
+from n2n.job_agents import checked_policies, keep_start, make_agent, save_policies, strange
 from n2n.networks import Timings
 from n2n.policies import Policy
+from n2n.policies.library import Entry
 from n2n.report import write_report
 from n2n.reward import Budget, Reward, ScoreReward, make_reward, make_score_reward
 from n2n.search.artefacts import TeacherName
@@ -101,6 +102,7 @@ class Job:
     filtered: Climbs = field(default_factory=Climbs)
     reference: list[float] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    began: Entry | None = None
 
     @classmethod
     def prepare(
@@ -111,15 +113,16 @@ class Job:
         options: SearchOptions,
         teacher_name: TeacherName | None,
         *,
-        policies: Mapping[str, Policy],
+        began: Entry | None,
         deadline: float | None,
         earlier: Earlier | None = None,
     ) -> Job:
         """Everything that can be refused is refused here, before a file is written or a student judged.
 
-        torch is left with the threads that the search is to run on. `earlier` is the run that is gone on with.
+        torch is left with the threads that the search is to run on. `began` is the policy that agents start from,
+        `earlier` the run that is gone on with.
         """
-        policies = checked_policies(policies, options)
+        policies = checked_policies({} if began is None else began.policies, options)
         check_network(network, example, data.training)
         check_teacher_name(teacher_name, network)
         network, example = copy.deepcopy(network).to(options.device), example.to(options.device)
@@ -148,7 +151,8 @@ class Job:
         memories: tuple[Memory, ...] = ()
         if options.cache is not None:
             memories = (Memory(options.cache, teacher=spaces.key, data=data.training.key),)
-        job = cls(finish, spaces, budget, policies, memories, earlier, notes=idle_notes(budget, whole))
+        notes = (*idle_notes(budget, whole), *strange(policies, options))
+        job = cls(finish, spaces, budget, policies, memories, earlier, notes=notes, began=began)
         if earlier is not None:
             earlier.check(config_json(finish, policies, keys=job.keys))
         return job
@@ -187,6 +191,7 @@ class Job:
         if self.earlier is None:
             write_json(out / CONFIG, config_json(self.finish, self.policies, command, keys=self.keys))
             write_json(out / ENVIRONMENT, environment(options.seed, options.device, self.finish.probed))
+            keep_start(out, self.began)
         else:
             shown.note(f"goes on: {len(self.earlier.records)} judgements are played again from {out / JOURNAL}")
             self.earlier.take_curve()
@@ -240,6 +245,7 @@ class Job:
             teacher_parameters=teacher.parameters,
             budget=budget,
             shortfall=self.finish.options.counted_shortfall,
+            chance=1 / self.finish.data.classes,
         )
 
     def _conclude(self, found: Found, out: Path, shown: Display) -> SearchResult:
@@ -248,7 +254,7 @@ class Job:
         judged = [one.evaluation for one in first_judgements(found.records)]
         hold = Persistence(interrupted=found.stopped == "interrupted")
         front = hold.do(lambda: write_front(out / "front.csv", judged))
-        hold.do(lambda: save_policies(out, found.stages, finish, self.policies))
+        hold.do(lambda: save_policies(out, found.stages, finish, self.policies, self.began, self.spaces.key))
         choices = choose(judged, self.budget, self.reward(Budget()), finish.options.finalists)
         space_of = {one.evaluation.fingerprint: found.spaces[one.stage] for one in found.records}
         teacher = hold.do(lambda: finish.measured(TEACHER, finish.teacher.network))

@@ -21,7 +21,8 @@ from n2n.distill.probe import threads_put_back
 from n2n.distill.recipe import full_epochs
 from n2n.evaluate.ray_cluster import ray_running
 from n2n.job import Job, MakeEvaluate, SearchResult
-from n2n.policies import Policy, chosen_agent
+from n2n.job_agents import started_from
+from n2n.policies import chosen_agent
 from n2n.policies.library import Library
 from n2n.search.artefacts import TeacherName
 from n2n.search.errors import SearchError
@@ -162,7 +163,8 @@ def search(
         raise SearchError(f"network: expected a torch.nn.Module, found {type(network).__name__}")
     deadline = None if seconds is None else time.monotonic() + seconds
     data = read_data(data, seed)
-    policies: Mapping[str, Policy] = {} if policy is None else Library.usual().find(policy).policies
+    began = started_from(policy, Path(out) if resume else None, Library.usual())
+    policies = {} if began is None else began.policies
     if agent is not None and agent not in AGENTS:
         raise SearchError(f"agent={agent!r} does not exist; choose one of {', '.join(AGENTS)}")
     options = SearchOptions(
@@ -225,7 +227,7 @@ def search(
             data,
             options,
             TeacherName.read(teacher_name),
-            policies=policies,
+            began=began,
             deadline=deadline,
             earlier=Earlier.read(Path(out)) if resume else None,
         )

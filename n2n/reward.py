@@ -56,15 +56,22 @@ best with 0.2 to 0.5, and far better than with 1 (`scripts/benchmarks/evaluation
 """
 
 
-def expected_accuracy(accuracy: float, *, teacher_accuracy: float, shortfall: float) -> float:
+CONVINCING: Final = 0.1
+"""How far of the way from guessing to the teacher a student must be before all of its recovery is expected."""
+
+
+def expected_accuracy(accuracy: float, *, teacher_accuracy: float, shortfall: float, chance: float = 0.0) -> float:
     """`A_T - f (A_T - A)` for a student below the teacher, `A` for one above: the accuracy to expect in the end.
 
     A quick judgement is the lower the smaller a student is, for small students take longest to recover, so that a
-    reward of the bare accuracy prefers large ones. `f = 1` is the accuracy as it is.
+    reward of the bare accuracy prefers large ones. `f = 1` is the accuracy as it is. A student that only guesses has
+    shown nothing: between `chance` and a tenth of the way from there to the teacher, f goes from 1 to `shortfall`.
     """
-    if shortfall == 1:
+    if shortfall == 1 or accuracy >= teacher_accuracy:
         return accuracy
-    return max(accuracy, teacher_accuracy - shortfall * (teacher_accuracy - accuracy))
+    way = (accuracy - chance) / (CONVINCING * (teacher_accuracy - chance)) if teacher_accuracy > chance else 0.0
+    counted = 1 - (1 - shortfall) * min(1.0, max(0.0, way))
+    return teacher_accuracy - counted * (teacher_accuracy - accuracy)
 
 
 def constrained(reward: float, violation: bool, iteration: int, horizon: int = 15, power: int = 4) -> float:
@@ -203,13 +210,17 @@ class Reward:
     horizon: int = 15
     power: int = 4
     shortfall: float = 1.0
+    chance: float = 0.0
 
     def __call__(self, evaluation: Evaluation, iteration: int = 0) -> float:
         """-1 where the student is not OK or not smaller than the teacher, else the (constrained) reward."""
         if evaluation.status is not Status.OK or evaluation.expected is None:
             return DEGENERATE
         accuracy = expected_accuracy(
-            evaluation.expected, teacher_accuracy=self.teacher_accuracy, shortfall=self.shortfall
+            evaluation.expected,
+            teacher_accuracy=self.teacher_accuracy,
+            shortfall=self.shortfall,
+            chance=self.chance,
         )
         reward = n2n_reward(
             accuracy,
@@ -228,12 +239,14 @@ def make_reward(
     horizon: int = 15,
     power: int = 4,
     shortfall: float = 1.0,
+    chance: float = 0.0,
 ) -> Reward:
     """The paper's reward against one teacher, with the annealed penalty where a budget is broken.
 
     Args:
         shortfall: below 1, what a student lacks to the teacher's accuracy counts by this share, see
             `expected_accuracy`.
+        chance: the accuracy of guessing, 1/K.
 
     Raises:
         ValueError: a teacher without accuracy or parameters, a horizon or power below 1, or a shortfall outside (0, 1].
@@ -244,7 +257,7 @@ def make_reward(
         raise ValueError(f"reward: shortfall must be above 0 and at most 1; got {shortfall}")
     n2n_reward(1.0, 1.0, teacher_accuracy=teacher_accuracy, teacher_parameters=teacher_parameters)
     within = budget if budget is not None else Budget()
-    return Reward(teacher_accuracy, teacher_parameters, within, horizon, power, shortfall)
+    return Reward(teacher_accuracy, teacher_parameters, within, horizon, power, shortfall, chance)
 
 
 BEYOND: Final = 0.25

@@ -70,7 +70,7 @@ def test_the_sides_are_what_searches_of_their_own_find(
                              **options)  # type: ignore[arg-type]  # fmt: skip
             accuracy = run.teacher.validation_accuracy
             whole = run.teacher.parameters
-            reward = make_reward(teacher_accuracy=accuracy, teacher_parameters=whole, shortfall=SHORTFALL)
+            reward = make_reward(teacher_accuracy=accuracy, teacher_parameters=whole, shortfall=SHORTFALL, chance=0.1)
             good = [one.evaluation for one in read_records(out) if one.evaluation.status is Status.OK]
             rewards = [reward(one) for one in good]
             assert side.first[seed] == pytest.approx(rewards[0])
@@ -96,7 +96,7 @@ def test_agents_can_be_compared_without_a_policy_in_both_stages(compare: Compare
 def test_a_side_without_a_student_has_no_mean_and_no_line_for_the_card() -> None:
     none = Side("p", "zero-shot", ((None, None), (None, 0.5)))
     some = Side("random", "", ((None, 0.25, 0.5), (0.75, 0.75, 1.0)))
-    compared = Compared("net", "digits", "none", 4, 2, (none, some))
+    compared = Compared("net", "digits", "ab", "none", ("shrinkage",), 4, 2, (none, some))
     assert (none.mean_best, some.mean_first, some.mean_best) == (None, 0.5, 0.75)
     assert none.first == none.best == (None, 0.5)
     assert comparison(compared, "p", "zero-shot", held_back=True) is None

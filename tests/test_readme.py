@@ -24,18 +24,25 @@ def blocks(language: str) -> list[str]:
 def test_the_python_examples_run_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the sizes are smaller: fewer epochs and fewer students."""
     monkeypatch.chdir(tmp_path)
-    search, describe = blocks("python")
+    monkeypatch.setenv("N2N_POLICIES", str(tmp_path / "policies"))
+    search, describe, reuse = blocks("python")
+    small = "evaluations=4, steps=5, final_epochs=0.2, finalists=1"
+    reuse = reuse.replace("policy_mode=", f"{small}, policy_mode=").replace(
+        'data, max_params="20%")', "data, judged=2, seeds=1)"
+    )
     search = search.replace("epochs=20", "epochs=3").replace("evaluations=30", "evaluations=6, steps=5, final_epochs=2")
     names: dict[str, object] = {}
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(compile(search, "README.md", "exec"), names)
         exec(compile(describe, "README.md", "exec"), names)
+        exec(compile(reuse, "README.md", "exec"), names)
     lines = printed.getvalue().splitlines()
     assert re.fullmatch(r"\d+\.\d+% -> \d+\.\d+%, [\d,]+ parameters", lines[0])
     assert lines[1] == "torch.Size([1, 10])"
     assert lines[2].split()[:3] == ["layer", "kind", "what"]
     assert "removal: is the first layer" in lines[4]
     assert (tmp_path / "runs/mine/report.md").exists()
+    assert all(-1 <= float(reward) <= 1.1 for reward in lines[-1].split()), lines[-1]
 
 
 def test_the_command_lines_name_real_commands_and_options() -> None:

@@ -176,6 +176,14 @@ def test_of_what_a_student_lacks_a_share_counts():
     assert expected_accuracy(0.6, teacher_accuracy=0.9, shortfall=0.35) == pytest.approx(0.795)
     assert expected_accuracy(0.95, teacher_accuracy=0.9, shortfall=0.35) == 0.95
     assert expected_accuracy(0.1 + 0.2, teacher_accuracy=0.9, shortfall=1.0) == 0.1 + 0.2, "to the last bit"
+    # who guesses has shown nothing; halfway to a tenth of the way, half of the recovery is expected
+    guessing, half = (
+        expected_accuracy(value, teacher_accuracy=0.9, shortfall=0.35, chance=0.1) for value in (0.1, 0.14)
+    )
+    assert guessing == pytest.approx(0.1)
+    assert half == pytest.approx(0.9 - (1 - 0.65 / 2) * 0.76)
+    assert expected_accuracy(0.18, teacher_accuracy=0.9, shortfall=0.35, chance=0.1) == pytest.approx(0.9 - 0.35 * 0.72)
+    assert expected_accuracy(0.05, teacher_accuracy=0.1, shortfall=0.35, chance=0.1) == pytest.approx(0.05)
     reward = make_reward(teacher_accuracy=0.9, teacher_parameters=1000, shortfall=0.35)
     found = judged(parameters=200, accuracy=0.6)
     assert reward(found) == pytest.approx(0.8 * 1.2 * 0.795 / 0.9)

@@ -26,6 +26,7 @@ app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # it would take "[default: 60]" for markup and drop it
     help="Find small networks that keep the accuracy of a trained one. Exit codes: 0 done, 2 bad usage or input, "
     "3 done but no student meets the budget, or a trial of a sweep did not finish.",
 )
@@ -48,3 +49,7 @@ app.add_typer(policy.app, name="policy")
 def main() -> None:
     """The entry point of the console script."""
     app()
+
+
+if __name__ == "__main__":
+    main()

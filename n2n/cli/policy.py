@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import typer
@@ -18,12 +19,15 @@ from n2n.cli.search import search as find_students
 from n2n.cli.strict import Command, Group
 from n2n.comparison import Compared, Side, compare_policies, comparison
 from n2n.data import example_inputs
+from n2n.job_agents import learned_space
 from n2n.policies.card import CARD, Card, write_card
 from n2n.policies.files import Policy
 from n2n.policies.library import Broken, Entry, Library
 from n2n.report.tables import aligned
 
-app = typer.Typer(cls=Group, no_args_is_help=True, help="Keep, share, compare and apply learned policies.")
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, rich_markup_mode=None, help="Keep, share, compare and apply learned policies."
+)
 
 Named = Annotated[str, typer.Argument(help="A name in the library, a policy folder, or a run.")]
 Replace = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
@@ -138,6 +142,20 @@ def export_command(
     run(lambda: exported(policy, file, force=force), as_json=as_json)
 
 
+@app.command("remove", cls=Command)
+def remove_command(
+    name: Annotated[str, typer.Argument(help="A name in the library.")], as_json: options.Json = False
+) -> None:
+    """Take a policy of yours out of the library; its folder is gone then."""
+    run(lambda: removed(name), as_json=as_json)
+
+
+def removed(name: str) -> Outcome:
+    """A policy that is gone."""
+    path = Library.usual().remove(name)
+    return Outcome({"removed": str(path)}, lambda: typer.echo(f"{name} is no longer in the library"))
+
+
 def listed(library: Library) -> Outcome:
     """All policies by name."""
     found = library.entries()
@@ -153,7 +171,10 @@ def shown(wanted: str) -> Outcome:
 
 def taken(entry: Entry) -> Outcome:
     """A policy that came into the library."""
-    text = f"{entry.name} is in the library: {entry.folder}\n  n2n search --policy {entry.name} ..."
+    text = (
+        f"{entry.name} is in the library: {entry.folder}\n  n2n search --policy {entry.name} ...\n"
+        f"  n2n policy apply {entry.name} --teacher ... --target-params 20% --out ..."
+    )
     return Outcome({"path": str(entry.folder), **_record(entry)}, lambda: typer.echo(text))
 
 
@@ -166,11 +187,15 @@ def exported(wanted: str, file: Path, *, force: bool) -> Outcome:
 
 def applied(settings: ApplySettings, *, quiet: bool) -> Outcome:
     """A search that draws `students` of each stage from the policy, judges them in closed form, and learns nothing."""
-    stages = Library.usual().find(settings.policy).policies
+    if settings.target_params is None and settings.target_macs is None:
+        raise ConfigError('--target-params or --target-macs is needed, e.g. --target-params "20%"')
+    entry = Library.usual().find(settings.policy)
+    stages = entry.policies
     values = {name: getattr(settings, name) for name in settings.model_fields_set - {"students"} if name in SHARED}
     targets = {"max_params": settings.target_params, "max_macs": settings.target_macs}
     asked = SearchSettings.model_validate(
         {
+            **learned_space([entry]),
             **values,
             **{name: value for name, value in targets.items() if value is not None},
             "policy_mode": "zero-shot",
@@ -198,6 +223,8 @@ def compared(settings: CompareSettings, *, quiet: bool) -> Outcome:
     assert base is not None
     base = trained(base, settings)
     library = Library.usual()
+    if settings.keep:
+        _check_kept([library.find(one) for one in settings.policies], settings.against)
     found = compare_policies(
         settings.policies, base.network, example_inputs(base.data), base.data,
         max_params=number(settings.target_params), max_macs=number(settings.target_macs), judged=settings.judged,
@@ -207,14 +234,25 @@ def compared(settings: CompareSettings, *, quiet: bool) -> Outcome:
     notes = (
         [_kept(library.find(one), found, settings.policy_modes) for one in settings.policies] if settings.keep else []
     )
+    notes = [*found.notes, *notes]
     return Outcome({**found.to_json(), "notes": notes}, lambda: _compared(found, notes))
+
+
+def _check_kept(entries: Sequence[Entry], against: Sequence[str]) -> None:
+    """Refuses, before anything is judged, what no card could keep."""
+    without = [one.name for one in entries if one.shipped or one.card is None]
+    if without:
+        raise ConfigError(
+            f"--keep: {', '.join(without)} has no card of yours to write into; import it, or a run, first"
+        )
+    if "random" not in against:
+        raise ConfigError("--keep writes the comparison with random choice: say --against random, too")
 
 
 def _kept(entry: Entry, found: Compared, modes: Sequence[str]) -> str:
     """Writes the comparison into a policy's card, and says what was done."""
-    if entry.shipped or entry.card is None or "random" not in [one.name for one in found.sides]:
-        return f"{entry.name}: nothing was kept: a card of the user's own and --against random are needed"
-    known = any((one.teacher, one.data) == (found.teacher, found.data) for one in entry.card.trained)
+    assert entry.card is not None  # `_check_kept` has looked
+    known = any(one.key == found.key for one in entry.card.trained)
     lines = [comparison(found, entry.name, mode, held_back=not known) for mode in modes]
     if None in lines:
         return f"{entry.name}: nothing was kept: a side found no student within the budget"
@@ -288,17 +326,19 @@ def _card(card: Card) -> None:
     for line in card.compared:
         where = "held back" if line.held_back else "trained on"
         typer.echo(
-            f"  {line.mode} against random on {line.teacher}, {line.data} ({where}), budget {line.budget}: best reward "
-            f"{line.policy:.3f} to {line.random:.3f} after {line.judged} students, {line.seeds} runs"
+            f"  {line.mode} ({line.stages}) against random on {line.teacher}, {line.data} ({where}), budget"
+            f" {line.budget}: best reward {line.policy:.3f} to {line.random:.3f} after {line.judged} students,"
+            f" {line.seeds} runs"
         )
     typer.echo(f"weights: {', '.join(f'{stage} {found[:16]}' for stage, found in card.weights.items())}")
 
 
 def _compared(found: Compared, notes: list[str]) -> None:
     typer.echo(
-        f"{found.teacher}, {found.data}, budget {found.budget}: {found.judged} students in each of {found.seeds} runs"
+        f"{found.teacher}, {found.data}, budget {found.budget}: {found.judged} students in each of {found.seeds} runs, "
+        f"{' and '.join(found.stages)}; means (lowest to highest) over the runs"
     )
-    header = ("side", "mode", "reward of the first", "best reward", "runs without a student within the budget")
+    header = ("side", "mode", "reward of the first within the budget", "best reward", "runs without one")
     typer.echo(aligned(header, [_row(one) for one in found.sides]))
     for note in notes:
         typer.echo(f"note: {note}")
@@ -306,5 +346,13 @@ def _compared(found: Compared, notes: list[str]) -> None:
 
 def _row(side: Side) -> tuple[str, ...]:
     missed = sum(value is None for value in side.best)
-    cells = ["" if value is None else f"{value:.3f}" for value in (side.mean_first, side.mean_best)]
-    return (side.name, side.mode, *cells, str(missed) if missed else "")
+    return (side.name, side.mode, _spread(side.first), _spread(side.best), str(missed) if missed else "")
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    """Mean, lowest and highest of the runs that have a value."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    ends = f" ({min(known):.3f} to {max(known):.3f})" if len(known) > 1 else ""
+    return f"{fmean(known):.3f}{ends}"

@@ -18,7 +18,6 @@ from n2n.cli.train_teacher import fit
 from n2n.data import DATA, example_inputs
 from n2n.job import SearchResult
 from n2n.main_job import search as find_students
-from n2n.policies.library import Library
 from n2n.report.tables import HEADER, aligned, figures_table
 from n2n.search.files import claim_folder, read_json
 from n2n.search.options import BUDGETS
@@ -212,9 +211,8 @@ def kept(settings: SearchSettings) -> dict[str, Any]:
     paths = {name: value.resolve() for name, value in settings if isinstance(value, Path)}
     if settings.data is not None and settings.data not in DATA and Path(settings.data).exists():
         paths["data"] = Path(settings.data).resolve()
-    if settings.policy is not None:
-        entry = Library.usual().find(settings.policy)
-        paths |= {} if entry.shipped else {"policy": entry.folder.resolve()}
+    if settings.policy is not None and Path(settings.policy).exists():
+        paths["policy"] = Path(settings.policy).resolve()
     said = settings.model_copy(update={name: str(value) for name, value in paths.items()})
     return said.model_dump(mode="json", exclude={"out", "resume", "force"}, exclude_unset=True, warnings=False)
 

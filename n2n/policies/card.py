@@ -28,12 +28,14 @@ class Trained:
         data: the name of the data that it was trained with.
         parameters: of the teacher.
         accuracy: of the teacher on validation, in [0, 1]; None where nobody looked.
+        key: a hash of the teacher's weights and operations, by which it is known again; empty where nobody noted it.
     """
 
     teacher: str
     data: str
     parameters: int
     accuracy: float | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Comparison:
 
     Attributes:
         mode: what was done with the policy: "zero-shot", "warm" or "proposal".
+        stages: that were played.
         teacher, data: where.
         budget: what students could cost at most, in words.
         judged: students of each side.
@@ -60,6 +63,7 @@ class Comparison:
     """
 
     mode: str
+    stages: str
     teacher: str
     data: str
     budget: str
@@ -102,7 +106,7 @@ class Card:
 
     def compared_with(self, found: Comparison) -> Card:
         """The card with one more comparison, in place of an earlier one of the same kind."""
-        kind = ("mode", "teacher", "data", "budget", "judged")
+        kind = ("mode", "stages", "teacher", "data", "budget", "judged")
         others = [one for one in self.compared if any(getattr(one, name) != getattr(found, name) for name in kind)]
         return replace(self, compared=(*others, found))
 

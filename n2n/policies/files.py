@@ -31,7 +31,8 @@ class PolicyError(ValueError):
 class PolicyMeta:
     """What a policy was trained on; `num_decisions` and `network` only inform, for it runs on others too.
 
-    `options` are the arguments of its agent's builder that are not the usual ones, such as `{"encoder": "attention"}`.
+    `options` are the arguments of its agent's builder that are not the usual ones, such as `{"encoder": "attention"}`;
+    `space` says what its decisions were: the factors of shrinkage, the granularity of removal, whether kernels shrank.
     """
 
     agent: str
@@ -44,10 +45,12 @@ class PolicyMeta:
     features: tuple[str, ...] = FEATURES
     observation_version: int = OBSERVATION_VERSION
     options: Mapping[str, Any] = field(default_factory=dict)
+    space: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
-        return {**self.__dict__, "features": list(self.features), "options": dict(self.options)}
+        own = {"features": list(self.features), "options": dict(self.options), "space": dict(self.space)}
+        return {**self.__dict__, **own}
 
 
 @dataclass(frozen=True)
@@ -61,18 +64,37 @@ class Policy:
         """Refuses a search that this policy cannot act in; `agent` is None where another may act with it.
 
         Raises:
-            PolicyError: another agent, stage or number of actions; both sides are named.
+            PolicyError: another agent, stage or number of actions; both sides are named, and what to do.
         """
+        factors = self.meta.space.get("factors")
+        if stage == self.meta.stage == "shrinkage" and factors is not None and num_actions != self.meta.num_actions:
+            words = " ".join(f"--factor {value:g}" for value in factors)
+            raise PolicyError(
+                f"the shrinkage policy was trained with {len(factors)} factors, the search has {num_actions}: say"
+                f" {words} (factors={tuple(factors)})"
+            )
+        if agent is not None and agent != self.meta.agent:
+            raise PolicyError(
+                f"the {self.meta.stage} policy is of the agent {self.meta.agent!r}, the search has {agent!r}: leave out"
+                " --agent, or let evolution draw from the policy (policy_mode='proposal')"
+            )
         pairs = (
-            ("agent", self.meta.agent, agent or self.meta.agent),
             ("stage", self.meta.stage, stage),
             ("num_actions", self.meta.num_actions, num_actions),
         )
         wrong = [f"{name} is {mine!r}, the search has {theirs!r}" for name, mine, theirs in pairs if mine != theirs]
         if wrong:
-            raise PolicyError(
-                f"the policy does not fit the search: {'; '.join(wrong)}; change the search or the policy"
-            )
+            raise PolicyError(f"the {self.meta.stage} policy does not fit the search: {'; '.join(wrong)}")
+
+    def strange(self, space: Mapping[str, Any]) -> str:
+        """What of a search's space is not as the policy learned it, in words; empty where all that is known agrees."""
+        asked = {name: list(value) if isinstance(value, tuple) else value for name, value in space.items()}
+        other = [
+            f"{name} {self.meta.space[name]!r}, the search has {value!r}"
+            for name, value in asked.items()
+            if name in self.meta.space and list_or(self.meta.space[name]) != value
+        ]
+        return f"the {self.meta.stage} policy was trained with {' and '.join(other)}" if other else ""
 
     def agent(self, num_decisions: int, *, seed: int) -> Agent:
         """The agent as it was when the policy was saved, in a space of so many decisions; it can learn on.
@@ -104,6 +126,11 @@ class Policy:
                 f"the {self.meta.stage} policy is of the agent {self.meta.agent!r}, which can only learn on"
                 f" (policy_mode='warm'); policies of {', '.join(PROPOSING)} can act without learning, too"
             )
+
+
+def list_or(value: Any) -> Any:
+    """A tuple as a list, as JSON has it; other values as they are."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def chosen_agent(agent: str | None, policies: Mapping[str, Policy], mode: str) -> str:
@@ -140,7 +167,14 @@ def save_policy(path: str | Path, state: Mapping[str, Tensor], meta: PolicyMeta)
 
 
 def save_stage(
-    out: Path, stage: StageResult, *, agent: str, seed: int, network: str, options: Mapping[str, Any] | None = None
+    out: Path,
+    stage: StageResult,
+    *,
+    agent: str,
+    seed: int,
+    network: str,
+    options: Mapping[str, Any] | None = None,
+    space: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes what a stage of the run in `out` has learned, where its agent has weights.
 
@@ -148,7 +182,7 @@ def save_stage(
         agent: its name.
         seed: of the run.
         network: what it was learned on, a teacher's or a space's name.
-        options: see `PolicyMeta`.
+        options, space: see `PolicyMeta`.
 
     Raises:
         WriteError: the file system refused.
@@ -163,6 +197,7 @@ def save_stage(
             updates=stage.updates,
             network=network,
             options=options or {},
+            space={name: list_or(value) for name, value in (space or {}).items()},
         )
         save_policy(out / "policies" / stage.name, stage.state, meta)
 
@@ -205,9 +240,11 @@ def load_policies(path: str | Path) -> dict[str, Policy]:
             return found
     if not folder.exists():
         raise PolicyError(f"there is no folder {folder}; name that of a policy, or of a run")
+    if folder.suffix == ".zip":
+        raise PolicyError(f"{folder} is an exported policy: `n2n policy import {folder} --name NAME` takes it in first")
     raise PolicyError(
-        f"{folder} holds no policy: expected {META}, or folders such as {' and '.join(STAGES)} with one; agents "
-        "without weights (random, uniform, evolution) leave none"
+        f"{folder} holds no policy: expected {META}, or folders such as {' and '.join(STAGES)} with one; agents without"
+        " weights (random, uniform, evolution) leave none, nor do searches that only act with a policy"
     )
 
 

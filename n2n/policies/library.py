@@ -59,6 +59,9 @@ class Library:
     folder: Path
     shipped: Path = SHIPPED
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
+
     @classmethod
     def usual(cls) -> Library:
         """That of the user: `$N2N_POLICIES`, or `~/.n2n/policies`."""
@@ -128,6 +131,23 @@ class Library:
         finally:
             shutil.rmtree(making, ignore_errors=True)
         return read_entry(target, name)
+
+    def remove(self, name: str) -> Path:
+        """Takes a policy of the user's out of the library, a broken one too; its folder is gone then.
+
+        Raises:
+            PolicyError: there is none of that name, or it comes with the package.
+            WriteError: the file system refused.
+        """
+        path = self.folder / name
+        if not _NAME.fullmatch(name) or not path.is_dir():
+            whose = " (it comes with the package)" if _NAME.fullmatch(name) and (self.shipped / name).is_dir() else ""
+            raise PolicyError(f"there is no policy {name!r} of yours in the library{whose}; see `n2n policy list`")
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            raise WriteError(f"cannot remove {path}: {error.strerror or error}") from error
+        return path
 
     def export(self, wanted: str | Path, file: Path, *, force: bool = False) -> Path:
         """Writes a policy into one zip file, which holds JSON and safetensors only.

@@ -66,7 +66,9 @@ def reward_taus(name: str) -> dict[str, tuple[float, float]]:
         long = [weight * mean(truth[one.fingerprint]) for weight, one in zip(weights, own, strict=True)]
         taus = []
         for shortfall in (1.0, SHORTFALL):
-            expected = [expected_accuracy(one, teacher_accuracy=whole, shortfall=shortfall) for one in accuracies]
+            expected = [
+                expected_accuracy(one, teacher_accuracy=whole, shortfall=shortfall, chance=0.1) for one in accuracies
+            ]
             quick = [weight * one for weight, one in zip(weights, expected, strict=True)]
             taus.append(float(kendalltau(quick, long)[0]))
         found[rung] = (taus[0], taus[1])

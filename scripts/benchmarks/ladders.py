@@ -94,7 +94,7 @@ def main() -> None:
     whole = next(iter(first.values()))
     accuracy, size = BENCHES[asked.bench].accuracy, round(whole.parameters / whole.share)
     reward = make_reward(teacher_accuracy=accuracy, teacher_parameters=size)
-    part = make_reward(teacher_accuracy=accuracy, teacher_parameters=size, shortfall=SHORTFALL)
+    part = make_reward(teacher_accuracy=accuracy, teacher_parameters=size, shortfall=SHORTFALL, chance=0.1)
     wanted = {s.fingerprint: reward(replace(evaluation(first[s.fingerprint]), accuracy=truth[s.fingerprint]))
               for s in students}  # fmt: skip
     kinds = ("common", "raw", "corrected", "part", "expected")

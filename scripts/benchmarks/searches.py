@@ -145,7 +145,7 @@ def run_loop(name: str, agent: str, seed: int, *, data_dir: str, teachers: Path,
     out = runs / name / f"{agent}-{seed}-loop"
     begun = time.perf_counter()
     options = SearchOptions(agent=agent, seed=seed, **bench.arguments)
-    job = Job.prepare(network, example_inputs(data), data, options, None, policies={}, deadline=None)
+    job = Job.prepare(network, example_inputs(data), data, options, None, began=None, deadline=None)
     claim_folder(out, force=True)
     found = job.loop(out, display(True))
     teacher = job.finish.teacher

@@ -94,7 +94,7 @@ def task_of(name: str, network: torch.nn.Module, data: Data, rung: str) -> Task:
     scored = rung.startswith("score:")
     how = {"evaluate": rung.removeprefix("score:")} if scored else {"ladder": (rung,)}
     options = SearchOptions(precision="fp32", **how)  # type: ignore[arg-type]
-    job = Job.prepare(network, example_inputs(data), data, options, None, policies={}, deadline=None)
+    job = Job.prepare(network, example_inputs(data), data, options, None, began=None, deadline=None)
     space = job.spaces.shrinkage(None, job.budget)
     return Task(
         name, "digits", job.spaces, lambda space: make_rung(options.rungs[0], space, job.finish),

@@ -42,6 +42,8 @@ def test_a_policy_is_kept_shown_handed_on_and_applied(
     assert "is there already" in refused.stderr
     assert n2n("policy", "import", file, "--name", "second").exit_code == 0
     assert [one["name"] for one in said(n2n("policy", "list", "--json"))["policies"]][-2:] == ["first", "second"]
+    assert n2n("policy", "remove", "first").exit_code == 0
+    assert [one["name"] for one in said(n2n("policy", "list", "--json"))["policies"]] == ["second"]
     out = tmp_path / "applied"
     applied = n2n("policy", "apply", "second", "--teacher", teacher, "--target-params", "30%", "--final-epochs", 1,
                   "--out", out, "--json")  # fmt: skip
@@ -72,13 +74,30 @@ def test_compare_writes_into_the_card_on_request(n2n: Run, said: Said, run: Path
         pytest.approx(best["first"], abs=1e-4),
         pytest.approx(best["random"], abs=1e-4),
     )
-    assert "zero-shot against random on mlp, digits (trained on)" in n2n("policy", "show", "first").stdout
+    assert (
+        "zero-shot (removal and shrinkage) against random on mlp, digits (trained on)"
+        in n2n("policy", "show", "first").stdout
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "default"),
+    [
+        (("search",), "[default: 60]"),
+        (("policy", "apply"), "[default: 1]"),
+        (("policy", "compare"), "[default: refit:0]"),
+    ],
+)
+def test_help_names_defaults(n2n: Run, words: tuple[str, ...], default: str) -> None:
+    assert default in " ".join(n2n(*words, "--help").stdout.split())
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("apply", "nobody", "--out", "x"), "no policy of that name in the library"),
+        (("apply", "nobody", "--out", "x", "--target-params", "20%"), "no policy of that name in the library"),
+        (("apply", "nobody", "--out", "x"), "--target-params or --target-macs is needed"),
+        (("remove", "nobody"), "there is no policy 'nobody' of yours"),
         (("compare", "nobody"), "needs a network: --teacher FOLDER"),
         (("import", "nobody", "--name", "x"), "no folder nobody"),
         (("export", "nobody", "x.zip"), "no folder nobody"),

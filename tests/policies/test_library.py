@@ -140,7 +140,7 @@ def test_the_hash_sees_names_shapes_and_values() -> None:
 
 
 def test_a_comparison_replaces_the_one_of_the_same_kind(policy: Make) -> None:
-    line = Comparison("warm", "net", "digits", "none", 10, 0.8, 0.6, 3, True)
+    line = Comparison("warm", "removal", "net", "digits", "none", 10, 0.8, 0.6, 3, True)
     card = card_of(policy("one", 3)).compared_with(line).compared_with(replace(line, judged=20))
     assert [one.judged for one in card.compared] == [10, 20]
     again = card.compared_with(replace(line, policy=0.9))
