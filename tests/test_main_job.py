@@ -146,7 +146,7 @@ def test_the_policies_come_back_and_start_another_search(
     assert (policy.meta.stage, policy.meta.num_actions, policy.meta.updates > 0) == ("shrinkage", 3, True)
     again = search(teacher, digits, tmp_path / "two", policy=run.out, make_evaluate=half)
     assert read_json(again.out / "config.json")["policies"] == ["removal", "shrinkage"]
-    with pytest.raises(PolicyError, match="num_actions is 3, the search has 2"):
+    with pytest.raises(PolicyError, match=r"trained with 3 factors, the search has 2: say --factor 0\.25"):
         search(teacher, digits, tmp_path / "three", policy=run.out, factors=(0.5, 1.0))
     assert not (tmp_path / "three").exists()
 
