@@ -96,30 +96,29 @@ def always(goal: Goal) -> Goals:
 
 
 def drawn_goals(
-    *, seed: int, least: float, most: float = 1.0, parameters: bool = True, macs: bool = False, free: float = 0.1
+    rng: np.random.Generator, *, least: float = 0.05, most: float = 0.6, macs: float = 0.5, free: float = 0.0
 ) -> Goals:
     """Goals for training: shares drawn log-uniformly, so that each halving of the size is asked for as often.
 
     Args:
-        seed: of the draws.
+        rng: of the draws.
         least, most: the smallest and the largest share.
-        parameters, macs: which costs are asked for; with both, each has a share of its own.
+        macs: the probability that the share is one of the MACs; otherwise it is one of the parameters.
         free: the probability that nothing is asked for.
 
     Raises:
-        ValueError: shares out of order or range, no cost, or a probability out of [0, 1].
+        ValueError: shares out of order or range, or a probability out of [0, 1].
     """
-    if not 0 < least <= most <= 1 or not (parameters or macs) or not 0 <= free <= 1:
+    if not 0 < least <= most <= 1 or not 0 <= macs <= 1 or not 0 <= free <= 1:
         raise ValueError(
-            f"expected 0 < least <= most <= 1, parameters or macs, and 0 <= free <= 1; found least={least}, "
-            f"most={most}, parameters={parameters}, macs={macs}, free={free}"
+            f"expected 0 < least <= most <= 1 and probabilities macs and free; found least={least}, most={most}, "
+            f"macs={macs}, free={free}"
         )
-    rng = np.random.default_rng(seed)
 
     def one() -> Goal:
         if rng.random() < free:
-            return Goal()
-        shares = np.exp(rng.uniform(np.log(least), np.log(most), size=2)).clip(least, most)
-        return Goal(float(shares[0]) if parameters else 0.0, float(shares[1]) if macs else 0.0)
+            return NO_GOAL
+        share = min(max(float(np.exp(rng.uniform(np.log(least), np.log(most)))), least), most)
+        return Goal(macs=share) if rng.random() < macs else Goal(parameters=share)
 
     return lambda count: [one() for _ in range(count)]

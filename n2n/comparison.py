@@ -132,7 +132,7 @@ def compare_policies(
         against: names of `n2n.agents.AGENTS`.
         policy_modes: what is done with the policies, as in `n2n.search`; each makes a side of its own.
         rung: how students are judged, as in `n2n.evaluate.rungs`.
-        rollouts: students in a batch; the first batch of a policy has one alone, its likeliest.
+        rollouts: students in a batch; the first of a policy's first batch is its likeliest.
         teacher_name: what to call the network.
 
     Raises:
@@ -164,7 +164,7 @@ def compare_policies(
     key = ""
     with closing(display(progress)) as shown, tempfile.TemporaryDirectory() as folder, threads_put_back():
         shared = replace(options, cache=str(Path(folder) / "judged.sqlite"))
-        for name, agent, mode, began in _sides(entries, against, policy_modes):
+        for name, agent, mode, began in _sides(entries, against, list(dict.fromkeys(policy_modes))):
             shown.note(f"{name}{f', {mode}' if mode else ''}: {seeds} runs of {judged} students")
             found = []
             for seed in range(first_seed, first_seed + seeds):

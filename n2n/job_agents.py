@@ -11,7 +11,7 @@ from n2n.agents.base import Agent, Learned
 from n2n.agents.frozen import FrozenAgent
 from n2n.policies import Policy, PolicyError, own_options, save_policy, save_stage
 from n2n.policies.card import Card, Trained, points, weights_hash, write_card
-from n2n.policies.files import list_or
+from n2n.policies.files import json_value
 from n2n.policies.library import Entry, Library, read_entry
 from n2n.search.budgets import budget_text
 from n2n.search.conclude import Finish
@@ -80,7 +80,7 @@ def make_agent(options: SearchOptions, policies: Mapping[str, Policy], stage: st
 
 def space_of(options: SearchOptions, stage: str) -> dict[str, Any]:
     """What the decisions of a stage are, as the options say."""
-    return {name: list_or(getattr(options, name)) for name in SPACE[stage]}
+    return {name: json_value(getattr(options, name)) for name in SPACE[stage]}
 
 
 def learned_space(entries: Sequence[Entry]) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def started_from(policy: str | Path | None, run: Path | None, library: Library) 
     """
     if policy is None:
         return None
-    if run is not None and (run / STARTED).is_dir() and read_json(run / NAMED).get("policy") == _name_of(policy):
+    if run is not None and (run / STARTED).is_dir() and _names_of(policy) & {*read_json(run / NAMED).get("names", ())}:
         return read_entry(run / STARTED, str(policy))
     return library.find(policy)
 
@@ -119,13 +119,12 @@ def keep_start(run: Path, began: Entry | None) -> None:
         save_policy(run / STARTED / stage, policy.state, policy.meta)
     if began.card is not None:
         write_card(run / STARTED, began.card)
-    write_json(run / NAMED, {"policy": _name_of(began.name)})
+    write_json(run / NAMED, {"names": sorted(_names_of(began.name))})
 
 
-def _name_of(policy: str | Path) -> str:
-    """A policy as it was named; a path as an absolute one."""
-    path = Path(policy).expanduser()
-    return str(path.resolve()) if path.exists() else str(policy)
+def _names_of(policy: str | Path) -> set[str]:
+    """A policy as it was named, and the absolute path that the name would be: it may be gone when it is asked again."""
+    return {str(policy), str(Path(policy).expanduser().resolve())}
 
 
 def stage_seed(seed: int, stage: str) -> int:

@@ -129,8 +129,8 @@ def search(
         prefilter_ratio: 8 by default. population, tournament: of the agent "evolution".
         cache: a file of judgements that runs on the same teacher and data share; a student that is in it is not judged
             again, and the search goes the same way as without it.
-        policy: a name of the policy library ("default" comes with the package), a policy folder, or a run's. Of its
-            stages those are used that the search runs.
+        policy: a name of the policy library, a policy folder, or a run's. Of its stages those are used that the search
+            runs.
         policy_mode: "warm" goes on learning from it; "zero-shot" only acts with it, the likeliest student first;
             "proposal" lets evolution draw founders and mutations from it.
         teacher_name: the built-in teacher's name, or {"name": ..., "kwargs": {...}}, so that `load_student` needs no

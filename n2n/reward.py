@@ -86,20 +86,6 @@ def constrained(reward: float, violation: bool, iteration: int, horizon: int = 1
     return (epsilon - 1) + epsilon * reward
 
 
-def goal_reward(accuracy: float, overshoot: float, *, teacher_accuracy: float) -> float:
-    """The reward of a student that was asked for a size: `A / A_T` where it keeps to it, else `-min(1, log2 o)`.
-
-    `overshoot` is how many times too large it is, of several sizes the worst: 1 or less where it keeps to what was
-    asked. A student twice as large as asked, or larger, is worth -1. In [-1, 1 / A_T].
-
-    Raises:
-        ValueError: the teacher's accuracy is not above 0.
-    """
-    if teacher_accuracy <= 0:
-        raise ValueError(f"the teacher's accuracy must be above 0; got {teacher_accuracy}: is the teacher trained?")
-    return accuracy / teacher_accuracy if overshoot <= 1 else -min(1.0, math.log2(overshoot))
-
-
 @dataclass(frozen=True)
 class Budget:
     """What a student may cost at most; None leaves that cost free.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +12,6 @@ from n2n.reward import (
     compression,
     constrained,
     expected_accuracy,
-    goal_reward,
     make_reward,
     n2n_reward,
     parse_budget,
@@ -203,12 +200,3 @@ def test_of_what_a_student_lacks_a_share_counts():
 def test_rewards_without_a_meaning_are_refused(change):
     with pytest.raises(ValueError, match=r"teacher|horizon|shortfall"):
         make_reward(**{"teacher_accuracy": 0.9, "teacher_parameters": 10, **change})
-
-
-def test_the_reward_of_a_goal_by_hand() -> None:
-    assert goal_reward(0.8, 0.5, teacher_accuracy=0.9) == pytest.approx(8 / 9)
-    assert goal_reward(0.8, 1.0, teacher_accuracy=0.8) == 1
-    assert goal_reward(0.8, math.sqrt(2), teacher_accuracy=0.8) == pytest.approx(-0.5)
-    assert goal_reward(0.8, 7.0, teacher_accuracy=0.8) == -1
-    with pytest.raises(ValueError, match="must be above 0"):
-        goal_reward(0.8, 1.0, teacher_accuracy=0.0)

@@ -92,7 +92,7 @@ class Policy:
         other = [
             f"{name} {self.meta.space[name]!r}, the search has {value!r}"
             for name, value in asked.items()
-            if name in self.meta.space and list_or(self.meta.space[name]) != value
+            if name in self.meta.space and json_value(self.meta.space[name]) != value
         ]
         return f"the {self.meta.stage} policy was trained with {' and '.join(other)}" if other else ""
 
@@ -128,7 +128,7 @@ class Policy:
             )
 
 
-def list_or(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """A tuple as a list, as JSON has it; other values as they are."""
     return list(value) if isinstance(value, tuple) else value
 
@@ -197,7 +197,7 @@ def save_stage(
             updates=stage.updates,
             network=network,
             options=options or {},
-            space={name: list_or(value) for name, value in (space or {}).items()},
+            space={name: json_value(value) for name, value in (space or {}).items()},
         )
         save_policy(out / "policies" / stage.name, stage.state, meta)
 

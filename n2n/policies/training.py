@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from envs import Goal, GoalVectorEnv
-from envs.goals import always
+from envs import Goal, GoalVectorEnv, drawn_goals
+from envs.goals import Goals, always
 from n2n.agents import AGENTS
 from n2n.agents.base import Agent, Learned, Trajectory, rollout
 from n2n.agents.frozen import FrozenAgent
@@ -63,28 +63,6 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Goals:
-    """Shares of a teacher from `least` to `most`, drawn log-uniformly, of its parameters or (half the time) its MACs.
-
-    Raises:
-        ValueError: shares out of order or range.
-    """
-
-    least: float = 0.05
-    most: float = 0.6
-
-    def __post_init__(self) -> None:
-        if not 0 < self.least <= self.most <= 1:
-            raise ValueError(f"goals: expected 0 < least <= most <= 1, found {self.least} and {self.most}")
-
-    def draw(self, rng: np.random.Generator) -> Goal:
-        """One goal."""
-        share = float(np.exp(rng.uniform(np.log(self.least), np.log(self.most))))
-        share = min(max(share, self.least), self.most)
-        return Goal(parameters=share) if rng.random() < 0.5 else Goal(macs=share)
-
-
-@dataclass(frozen=True)
 class Batch:
     """What was learned from: one row of the learning curve."""
 
@@ -114,7 +92,8 @@ def train(
     batches: int,
     students: int,
     seed: int,
-    goals: Goals | None = None,
+    least: float = 0.05,
+    most: float = 0.6,
     removal_share: float = 0.5,
 ) -> Iterator[Batch]:
     """Trains the agents of "removal" and "shrinkage" in turn; each batch comes back when it has been learned from.
@@ -125,22 +104,24 @@ def train(
         batches: how many.
         students: of each batch, 2 or more.
         seed: of networks, goals, stages and starts.
-        goals: what is asked for; by default 5% to 60%.
+        least, most: the smallest and the largest share of a teacher's parameters or MACs that is asked for.
         removal_share: how often a batch is one of removal, where the network has layers to remove.
 
     Raises:
-        ValueError: fewer than two students in a batch, no network, or an agent that keeps its policy to itself.
+        ValueError: fewer than two students in a batch, no network, shares out of order or range, or an agent that
+            keeps its policy to itself.
         SpaceError: a network whose smallest students exceed all goals that were drawn.
     """
     if students < 2 or not tasks:
         raise ValueError(f"expected students >= 2 in a batch and at least one task, found {students} and {len(tasks)}")
     if not isinstance(agents["shrinkage"], Learned):
         raise ValueError(f"{type(agents['shrinkage']).__name__} keeps its policy to itself; train a PPO agent")
-    rng, wanted = np.random.default_rng(seed), goals or Goals()
+    rng = np.random.default_rng(seed)
+    goals = drawn_goals(rng, least=least, most=most)
     for index in range(batches):
         task = tasks[int(rng.integers(len(tasks)))]
         stage = "removal" if rng.random() < removal_share else "shrinkage"
-        yield _Round(agents, task, wanted, rng, students).play(index, stage)
+        yield _Round(agents, task, goals, rng, students).play(index, stage)
 
 
 @dataclass(frozen=True)
@@ -155,7 +136,7 @@ class _Round:
 
     def play(self, index: int, stage: str) -> Batch:
         for _ in range(TRIES):
-            goal = self.goals.draw(self.rng)
+            (goal,) = self.goals(1)
             try:
                 stage, space, judge = self._opened(stage, goal)
                 break

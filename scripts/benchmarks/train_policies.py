@@ -34,7 +34,7 @@ from n2n.job import Job
 from n2n.job_agents import KEEP_BIAS
 from n2n.policies import PolicyMeta, save_policy
 from n2n.policies.card import Card, Point, Trained, weights_hash, write_card
-from n2n.policies.training import Batch, Goals, Task, train, trainee
+from n2n.policies.training import Batch, Task, train, trainee
 from n2n.search.judges import make_rung
 from n2n.search.options import DEFAULT_FACTORS, SearchOptions
 
@@ -50,6 +50,8 @@ COLUMNS = (
     "best_reward",
     "seconds",
 )
+LEAST, MOST = 0.05, 0.6
+"""The shares of a teacher's parameters or MACs that are asked for."""
 POINTS, STAGES = 20, ("removal", "shrinkage")
 
 
@@ -194,7 +196,7 @@ def main() -> None:
             agents[stage].load(agent.state())
         batches, seconds, last = [], [], time.monotonic()
         made = train(agents, tasks[phase.rung], batches=many, students=asked.students,
-                     seed=1000 * asked.seed + index, goals=Goals())  # fmt: skip
+                     seed=1000 * asked.seed + index, least=LEAST, most=MOST)  # fmt: skip
         for one in made:
             batches.append(one)
             seconds.append(time.monotonic() - last)
@@ -230,7 +232,7 @@ def write(
         space={"stages": list(agents), "granularity": "layer", "factors": list(DEFAULT_FACTORS), "round_to": 1},
         reward=f"rank within the batch, by {CHEAP} ({asked.cheap} batches), then by agreement with the teacher after "
         f"closed-form distillation ({asked.dear} batches)",
-        budget=f"{Goals().least:.0%} to {Goals().most:.0%} of the parameters or of the MACs",
+        budget=f"{LEAST:.0%} to {MOST:.0%} of the parameters or of the MACs",
         judged=total,
         curve=curve,
         weights={stage: weights_hash(agent.state()) for stage, agent in agents.items()},

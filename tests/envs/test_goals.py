@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 from envs import Goal, GoalVectorEnv, drawn_goals
+from envs.goals import Goals
 from envs.registration import Size, size_evaluate
 from n2n.agents import rollout
 from n2n.agents.ppo import ppo
-from n2n.reward import goal_reward
 from search_spaces.base import FEATURES, GOALS
 from search_spaces.toy import toy
 
@@ -19,7 +17,11 @@ SPACE = toy(decisions=4, actions=4, width=20, first_needs_half=False)
 def asked(size: Size, goal: Goal) -> float:
     """The larger the better within the goal, so that the best student is the one that uses its goal up."""
     share = size.parameters / size.teacher_parameters
-    return goal_reward(share, share / goal.parameters if goal.parameters else 0.0, teacher_accuracy=1.0)
+    return share if not goal.parameters or share <= goal.parameters else -min(1.0, np.log2(share / goal.parameters))
+
+
+def drawn(**changed: float) -> Goals:
+    return drawn_goals(np.random.default_rng(0), **{"least": 0.1, "most": 1.0, "macs": 0.0, **changed})
 
 
 def test_every_row_of_every_draft_shows_its_goal() -> None:
@@ -39,30 +41,25 @@ def test_every_row_of_every_draft_shows_its_goal() -> None:
 
 
 def test_each_batch_has_new_goals() -> None:
-    env = GoalVectorEnv(SPACE, size_evaluate(SPACE), asked, 2, drawn_goals(seed=0, least=0.1))
+    env = GoalVectorEnv(SPACE, size_evaluate(SPACE), asked, 2, drawn())
     assert env.reset()[1]["goal"] != env.reset()[1]["goal"]
 
 
-def test_drawn_goals_are_log_uniform() -> None:
-    drawn = drawn_goals(seed=0, least=0.05, most=0.8, free=0.25)(4000)
-    shares = np.array([goal.parameters for goal in drawn])
-    assert abs((shares == 0).mean() - 0.25) < 0.03
-    shares = shares[shares > 0]
+def test_drawn_goals_are_log_uniform_shares_of_one_cost() -> None:
+    goals = drawn(least=0.05, most=0.8, macs=0.3, free=0.25)(4000)
+    assert abs(np.mean([goal == Goal() for goal in goals]) - 0.25) < 0.03
+    asked_for = [goal for goal in goals if goal != Goal()]
+    assert abs(np.mean([goal.parameters == 0 for goal in asked_for]) - 0.3) < 0.03
+    shares = np.array([goal.parameters or goal.macs for goal in asked_for])
     assert shares.min() >= 0.05
     assert shares.max() <= 0.8
     assert abs((shares < 0.2).mean() - 0.5) < 0.03  # 0.2 is the geometric mean
-    assert {goal.macs for goal in drawn} == {0.0}
-    both = drawn_goals(seed=0, least=0.1, macs=True, free=0.0)(10)
-    assert all(min(goal.parameters, goal.macs) >= 0.1 for goal in both)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [{"least": 0.0}, {"least": 0.6, "most": 0.5}, {"least": 0.1, "parameters": False}, {"least": 0.1, "free": 2}],
-)
-def test_goals_that_cannot_be_drawn(wrong: dict[str, Any]) -> None:
+@pytest.mark.parametrize("wrong", [{"least": 0.0}, {"least": 0.6, "most": 0.5}, {"macs": -1}, {"free": 2}])
+def test_goals_that_cannot_be_drawn(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected 0 < least"):
-        drawn_goals(seed=0, **wrong)
+        drawn(**wrong)
 
 
 def test_what_is_wrong_with_a_goal_is_said() -> None:
@@ -75,7 +72,7 @@ def test_what_is_wrong_with_a_goal_is_said() -> None:
 
 def test_one_policy_gives_a_student_for_every_goal() -> None:
     agent = ppo(len(FEATURES), SPACE.num_actions, SPACE.num_decisions, seed=0)
-    env = GoalVectorEnv(SPACE, size_evaluate(SPACE), asked, 8, drawn_goals(seed=0, least=0.1, free=0.0))
+    env = GoalVectorEnv(SPACE, size_evaluate(SPACE), asked, 8, drawn())
     for _ in range(220):
         agent.learn(rollout(env, agent).trajectory)
     found = []

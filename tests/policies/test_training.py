@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from envs import Goal
+from envs import Goal, drawn_goals
 from n2n.agents.base import Agent, Learned
 from n2n.evaluate.base import Evaluate, Status
 from n2n.evaluate.fake import fake
 from n2n.networks import build_teacher
-from n2n.policies.training import LOST, Completed, Goals, Task, played, train, trainee, zero_shot
+from n2n.policies.training import LOST, Completed, Task, played, train, trainee, zero_shot
 from n2n.reward import Budget
 from n2n.search.options import SearchOptions
 from n2n.search.spaces import TeacherSpaces
@@ -42,12 +42,12 @@ def agents(**options: object) -> dict[str, Agent]:
     }
 
 
-def used(policies: dict[str, Agent], on: Task, goals: Goals, many: int = 12) -> float:
+def used(policies: dict[str, Agent], on: Task, least: float, most: float, many: int = 12) -> float:
     """Which share of what was asked for the likeliest students use, on average."""
-    rng = np.random.default_rng(9)
-    shares = []
+    goals = drawn_goals(np.random.default_rng(9), least=least, most=most)
+    shares: list[float] = []
     while len(shares) < many:
-        goal = goals.draw(rng)
+        (goal,) = goals(1)
         try:
             found = zero_shot(policies, on, goal)
         except SpaceError:
@@ -61,12 +61,11 @@ def used(policies: dict[str, Agent], on: Task, goals: Goals, many: int = 12) -> 
 
 
 def test_it_learns_what_is_worth_most_and_carries_it_to_another_network() -> None:
-    goals = Goals(0.15, 0.7)
     trained, held_back = [task(32, 32, name="two"), task(48, 24, 24, name="three")], task(40, 40, 20)
     made = agents(learning_rate=1e-2, hidden=16)
-    before = used(made, held_back, goals)
-    batches = list(train(made, trained, batches=120, students=6, seed=0, goals=goals))
-    after = used(made, held_back, goals)
+    before = used(made, held_back, 0.15, 0.7)
+    batches = list(train(made, trained, batches=120, students=6, seed=0, least=0.15, most=0.7))
+    after = used(made, held_back, 0.15, 0.7)
     assert {one.task for one in batches} == {"two", "three"}
     assert {one.stage for one in batches} == {"removal", "shrinkage"}
     assert after > 0.85
@@ -99,15 +98,10 @@ def test_removal_is_judged_by_what_shrinkage_makes_of_it() -> None:
     assert on.reward(refused) == LOST
 
 
-def test_goals_are_shares_of_parameters_or_of_macs() -> None:
-    rng = np.random.default_rng(0)
-    drawn = [Goals(0.1, 0.5).draw(rng) for _ in range(2000)]
-    assert abs(sum(one.macs == 0 for one in drawn) - 1000) < 100
-    shares = np.array([one.parameters or one.macs for one in drawn])
-    assert shares.min() >= 0.1
-    assert shares.max() <= 0.5
-    assert abs((shares < 0.05**0.5).mean() - 0.5) < 0.05
-    assert task(16, 16).budget(Goal(macs=0.5)).max_parameters is None
+def test_a_goal_is_a_bound() -> None:
+    on = task(16, 16)
+    assert on.budget(Goal(macs=0.5)) == Budget(max_macs=0.5 * on.macs)
+    assert on.budget(Goal(parameters=0.5)) == Budget(max_parameters=0.5 * on.parameters)
 
 
 def refuse(change: Callable[[], object], words: str, error: type[Exception] = ValueError) -> None:
@@ -120,13 +114,11 @@ def test_what_cannot_be_trained_is_refused() -> None:
         """An agent without a policy to act with."""
 
     on = task(16, 16)
-    refuse(lambda: Goals(0.5, 0.1), "0 < least <= most")
+    refuse(lambda: list(train(agents(), [on], batches=1, students=2, seed=0, least=0.5, most=0.1)), "0 < least <= most")
     refuse(lambda: list(train(agents(), [on], batches=1, students=1, seed=0)), "students >= 2")
     refuse(lambda: list(train({"shrinkage": Closed()}, [on], batches=1, students=2, seed=0)), "keeps its policy")  # type: ignore[dict-item]
-    tiny = Goals(0.0001, 0.0002)
-    refuse(
-        lambda: list(train(agents(), [on], batches=1, students=2, seed=0, goals=tiny)), "none of 20 goals", SpaceError
-    )
+    tiny = {"least": 0.0001, "most": 0.0002}
+    refuse(lambda: list(train(agents(), [on], batches=1, students=2, seed=0, **tiny)), "none of 20 goals", SpaceError)
 
 
 def test_a_trainee_learns_from_ranks_within_its_batch() -> None:

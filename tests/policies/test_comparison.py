@@ -6,16 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from torch import nn
 
 import n2n
 from n2n.agents import AGENTS
 from n2n.comparison import Compared, Side, comparison
-from n2n.data import Data, load
-from n2n.distill.fit import train_teacher
+from n2n.data import Data
 from n2n.evaluate.base import Status
-from n2n.networks import build_teacher
 from n2n.policies import PolicyError, PolicyMeta, save_policy
 from n2n.reward import SHORTFALL, make_reward
 from n2n.search.errors import SearchError
@@ -23,25 +20,10 @@ from n2n.search.store import read_records
 from search_spaces.base import FEATURES
 
 
-@pytest.fixture(scope="module")
-def digits() -> Data:
-    return load("digits")
-
-
-@pytest.fixture(scope="module")
-def teacher(digits: Data) -> nn.Module:
-    network = build_teacher("mlp", seed=0, hidden=[32, 32])
-    train_teacher(network, digits.training, epochs=4)
-    return network
-
-
 @pytest.fixture
-def half(tmp_path: Path) -> Path:
+def half(policy: Callable[[str, int], Path]) -> Path:
     """A policy that is all but sure of half of each width."""
-    state = AGENTS["ppo"](len(FEATURES), 10, 1, seed=0).state()
-    state["policy.bias"] = torch.full((10,), -20.0).index_fill(0, torch.tensor([4]), 20.0)
-    meta = PolicyMeta(agent="ppo", stage="shrinkage", num_actions=10, num_decisions=2)
-    return save_policy(tmp_path / "half", state, meta)
+    return policy("half", 4) / "shrinkage"
 
 
 Compare = Callable[..., Compared]
