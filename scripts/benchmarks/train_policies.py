@@ -31,7 +31,7 @@ from n2n.data import Data, example_inputs, load
 from n2n.distill.fit import train_teacher
 from n2n.evaluate.base import Evaluation
 from n2n.job import Job
-from n2n.job_agents import KEEP_BIAS
+from n2n.job_agents import KEEP_BIAS, space_of
 from n2n.policies import PolicyMeta, save_policy
 from n2n.policies.card import Card, Point, Trained, weights_hash, write_card
 from n2n.policies.training import Batch, Task, train, trainee
@@ -91,12 +91,17 @@ def score(evaluation: Evaluation) -> float:
     return evaluation.score if evaluation.score is not None else 0.0
 
 
+def job_of(network: torch.nn.Module, data: Data, options: SearchOptions) -> Job:
+    """What a search over the network would work with."""
+    return Job.prepare(network, example_inputs(data), data, options, None, began=None, deadline=None)
+
+
 def task_of(name: str, network: torch.nn.Module, data: Data, rung: str) -> Task:
     """A network to learn on, its students judged by a rung."""
     scored = rung.startswith("score:")
     how = {"evaluate": rung.removeprefix("score:")} if scored else {"ladder": (rung,)}
     options = SearchOptions(precision="fp32", **how)  # type: ignore[arg-type]
-    job = Job.prepare(network, example_inputs(data), data, options, None, began=None, deadline=None)
+    job = job_of(network, data, options)
     space = job.spaces.shrinkage(None, job.budget)
     return Task(
         name, "digits", job.spaces, lambda space: make_rung(options.rungs[0], space, job.finish),
@@ -216,20 +221,26 @@ def write(
     curve: tuple[Point, ...],
 ) -> None:
     """The policy folder with its card."""
-    shape = {"encoder": asked.encoder, "hidden": asked.hidden}
+    shape, usual = {"encoder": asked.encoder, "hidden": asked.hidden}, SearchOptions(precision="fp32")
     for stage, agent in agents.items():
         actions = 2 if stage == "removal" else len(DEFAULT_FACTORS)
         meta = PolicyMeta("ppo", stage, actions, 0, asked.seed, asked.cheap + asked.dear, f"{len(networks)} networks",
-                          options=shape)  # fmt: skip
+                          options=shape, space=space_of(usual, stage))  # fmt: skip
         save_policy(asked.out / stage, agent.state(), meta)
+    jobs = {name: job_of(network, data, usual) for name, network in networks.items()}
     trained = tuple(
-        Trained(task.name, task.data, task.parameters, task.accuracy)
-        for task in (task_of(name, network, data, DEAR) for name, network in networks.items())
+        Trained(name, "digits", job.finish.teacher.parameters, round(job.finish.teacher.accuracy, 5), job.spaces.key)
+        for name, job in jobs.items()
     )
     total = (asked.cheap + asked.dear) * asked.students
     card = Card(
         trained=trained,
-        space={"stages": list(agents), "granularity": "layer", "factors": list(DEFAULT_FACTORS), "round_to": 1},
+        space={
+            "stages": list(agents),
+            "round_to": usual.round_to,
+            **space_of(usual, "removal"),
+            **space_of(usual, "shrinkage"),
+        },
         reward=f"rank within the batch, by {CHEAP} ({asked.cheap} batches), then by agreement with the teacher after "
         f"closed-form distillation ({asked.dear} batches)",
         budget=f"{LEAST:.0%} to {MOST:.0%} of the parameters or of the MACs",
