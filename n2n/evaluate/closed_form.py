@@ -14,6 +14,7 @@ from n2n.data.base import TrainingData
 from n2n.data.prepare import prepare
 from n2n.distill.refit import STRENGTH, TOWARD, RefitResult, refit
 from n2n.distill.samples import CHUNK, MOST_BYTES, TeacherSamples
+from n2n.evaluate.judging import digest
 from search_spaces.base import Architecture, SearchSpace
 from search_spaces.teacher.architecture import TeacherArchitecture
 from search_spaces.teacher.space import TeacherSpace
@@ -40,6 +41,11 @@ class ClosedForm:
         """The teacher's values at the sampled positions; each is computed when the first student asks for it."""
         recorder = self.space.recorder(self.images[: min(CHUNK, len(self.images))])
         return TeacherSamples(recorder, self.images, positions=self.positions, seed=self.seed)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What its solutions depend on, besides teacher and student: hashes and settings."""
+        return digest(self.images), str(self.positions), str(self.strength), self.toward
 
     def prepare(self) -> None:
         """Takes the values that students which keep their layers stand for; others are taken when they are needed."""

@@ -78,7 +78,7 @@ class Distillation:
             digest(self.validation.labels) + digest(self.validation.images),
             self.start,
             self.importance,
-            "" if form is None else f"{digest(form.images)} {form.positions} {form.strength} {form.toward}",
+            "" if form is None else " ".join(form.parts),
         )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 

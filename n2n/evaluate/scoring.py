@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import final
 
 import torch
@@ -14,16 +15,21 @@ from torch import nn
 from n2n.data.base import TrainingData
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, Status, evaluation_seed
+from n2n.evaluate.closed_form import ClosedForm, closed_form
 from n2n.evaluate.judging import Refuse, digest, judge
 from n2n.evaluate.probing import draw_probe
-from n2n.scores import NEEDS_TEACHER, SCORES, Probe, ScoreError
+from n2n.scores import NEEDS_TEACHER, SCORES, SOLVES, Probe, ScoreError
 from search_spaces.base import Architecture, Cost, SearchSpace
+from search_spaces.teacher.space import TeacherSpace
 
 
 @final
 @dataclass(frozen=True)
 class Scoring:
-    """See `scoring`; `probes` holds what the scores look at, one for each seed, the same for all students."""
+    """See `scoring`; `probes` holds what the scores look at, one for each seed, the same for all students.
+
+    `form` solves students for scores that look at what they have inherited.
+    """
 
     space: SearchSpace
     score: str
@@ -34,11 +40,13 @@ class Scoring:
     inherit: bool
     importance: str
     refuse: Refuse | None
+    form: ClosedForm | None = None
 
     @property
     def fidelity(self) -> str:
         """How students are judged, in words."""
         start = f"inherited by {self.importance}" if self.inherit else "fresh"
+        start = start if self.form is None else f"solved, {start}"
         seeds = f", mean of {len(self.probes)} seeds" if len(self.probes) > 1 else ""
         return f"{self.score} on {len(self.probes[0].images)} images, {start}{seeds}"
 
@@ -51,7 +59,13 @@ class Scoring:
     def recipe_key(self) -> str:
         """A hash of what was asked for, besides teacher, data, student and seed: the same on every machine."""
         images = "".join(digest(probe.images) for probe in self.probes)
-        parts = (self.score, images, str(self.inherit), self.importance)
+        parts = (
+            self.score,
+            images,
+            str(self.inherit),
+            self.importance,
+            *(() if self.form is None else self.form.parts),
+        )
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     @property
@@ -62,6 +76,11 @@ class Scoring:
     def __call__(self, students: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation each, in the same order, failures included."""
         return [self._judge(student) for student in students]
+
+    def prepare(self) -> None:
+        """Takes the teacher's values that students are solved for: once here, instead of in every worker."""
+        if self.form is not None:
+            self.form.prepare()
 
     def _judge(self, student: Architecture) -> Evaluation:
         return judge(
@@ -82,7 +101,8 @@ class Scoring:
             network = self.space.build(student, inherit=self.inherit, importance=self.importance, seed=own)
             # A teacher that is drawn anew is the same for all students, so that it runs once and they compare.
             drawn = probe.seed if self.score in NEEDS_TEACHER else own
-            scores.append(SCORES[self.score](network.to(self.device), replace(probe, seed=drawn)))
+            seen = replace(probe, seed=drawn, solve=None if self.form is None else self._solver(student, own))
+            scores.append(SCORES[self.score](network.to(self.device), seen))
         return Evaluation(
             fingerprint=student.fingerprint,
             architecture=student.to_json(),
@@ -98,6 +118,10 @@ class Scoring:
             size_mb=cost.size_mb,
             score=math.fsum(score / len(scores) for score in scores),  # divided first: a sum may overflow
         )
+
+    def _solver(self, student: Architecture, seed: int) -> Callable[[nn.Module], object]:
+        assert self.form is not None
+        return partial(self.form, student=student, seed=seed)
 
 
 def scoring(
@@ -127,7 +151,8 @@ def scoring(
         device: where students are scored; the teacher, where given, must be there.
         teacher: for scores that compare with one. A student that is not smaller than it is INVALID; without one, than
             the space's own (`space.teacher_cost`).
-        inherit: students have the teacher's weights instead of fresh ones.
+        inherit: students have the teacher's weights instead of fresh ones; they always have for the scores in
+            `n2n.scores.SOLVES` where space and teacher are such that there is something to inherit.
         importance: which of the teacher's channels they inherit.
         refuse: a reason not to score a student of a given cost, e.g. `budget.refusal`; it becomes INVALID.
         against: where there is no teacher to compress, the network that scores compare with, on the device; students of
@@ -146,6 +171,7 @@ def scoring(
     for name, value in (("batch", batch), ("seeds", seeds)):
         if value < 1:
             raise ValueError(f"scoring: {name} must be 1 or more; got {value}")
+    solved = score in SOLVES and teacher is not None and isinstance(space, TeacherSpace)
     draws = [evaluation_seed(seed, f"images {index}") for index in range(seeds)]
     return Scoring(
         space=space,
@@ -154,9 +180,10 @@ def scoring(
         seed=seed,
         device=device,
         teacher_parameters=_parameters(space, teacher, against),
-        inherit=inherit,
+        inherit=inherit or solved,
         importance=importance,
         refuse=refuse,
+        form=closed_form(space, training, importance=importance, seed=seed, device=device) if solved else None,
     )
 
 

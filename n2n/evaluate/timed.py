@@ -42,6 +42,10 @@ class Timed:
         """Latencies are those of one kind of hardware."""
         return f"{self.scoring.machine_key} {device_name(torch.device(self.scoring.device))}"
 
+    def prepare(self) -> None:
+        """As of the scoring."""
+        self.scoring.prepare()
+
     def __call__(self, students: Sequence[Architecture]) -> list[Evaluation]:
         """One evaluation each, in the same order, failures included."""
         return [self._timed(student, found) for student, found in zip(students, self.scoring(students), strict=True)]

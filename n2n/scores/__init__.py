@@ -13,10 +13,10 @@ from n2n.scores.macs import macs
 from n2n.scores.naswot import naswot
 from n2n.scores.params import params
 from n2n.scores.paths import live_params, path_length
-from n2n.scores.readout import readout
 from n2n.scores.snip import snip
 from n2n.scores.swap import swap
 from n2n.scores.synflow import synflow
+from n2n.scores.taught_capacity import taught_capacity
 from n2n.scores.zen import zen
 from n2n.scores.zico import zico
 
@@ -44,17 +44,18 @@ SCORES: dict[str, Score] = {
     "live_capacity": live_capacity,
     "live_params": live_params,
     "path_length": path_length,
-    "readout": readout,
+    "taught_capacity": taught_capacity,
 }
 """Every score by its name; a new one is a file, a line here, and then under the contract test."""
 
 AGGREGATES: dict[str, tuple[str, ...]] = {
     "az_nas": ("az_expressivity", "az_progressivity", "az_trainability", "az_complexity"),
-    "taught_capacity": ("live_capacity", "readout"),
 }
 """Scores of a whole population: the log-rank sum (`aggregate`) of the scores that they are put together from."""
 
-NEEDS_TEACHER = frozenset({"diswot", "diswot_semantic", "diswot_relation", "diswot_free", "readout"})
+NEEDS_TEACHER = frozenset({"diswot", "diswot_semantic", "diswot_relation", "diswot_free"})
 """The scores that compare with a teacher: without one in the probe they raise a ScoreError."""
+SOLVES = frozenset({"taught_capacity"})
+"""The scores that look at what a student has inherited, once the probe has solved it; others see fresh weights."""
 
-__all__ = ["AGGREGATES", "NEEDS_TEACHER", "SCORES", "Probe", "Score", "ScoreError", "aggregate"]
+__all__ = ["AGGREGATES", "NEEDS_TEACHER", "SCORES", "SOLVES", "Probe", "Score", "ScoreError", "aggregate"]

@@ -27,12 +27,15 @@ class Probe:
         labels: [B] int64, on the same device.
         teacher: a network to compare with, for scores that do so; None where there is none.
         seed: of everything random that a score draws, in [0, 2^32).
+        solve: fits, in place, the layers of a student that has inherited from the teacher to the teacher's values; None
+            where nothing was inherited.
     """
 
     images: Tensor = field(repr=False)
     labels: Tensor = field(repr=False)
     teacher: nn.Module | None = field(default=None, repr=False)
     seed: int = 0
+    solve: Callable[[nn.Module], object] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Refuses what no score can be taken on.

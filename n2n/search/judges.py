@@ -46,6 +46,7 @@ def make_rung(rung: Rung, space: SearchSpace, finish: Finish) -> Judge:
             seed=options.seed,
             device=options.device,
             teacher=finish.teacher,
+            importance=options.importance,
         )
         return scores if options.max_latency_ms is None else timed(scores, finish.timings)
     return distillation(
@@ -113,8 +114,7 @@ def judging(
 
     def prepare() -> None:
         for judge in judges.values():
-            if isinstance(judge, Distillation):
-                judge.prepare()
+            judge.prepare()
 
     if options.asynchronous:
         ((name, judge),) = judges.items()
