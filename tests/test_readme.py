@@ -1,4 +1,4 @@
-"""The README's examples run, and its tables are those of the committed CSV files."""
+"""The examples of the README and of its pages run, and the tables are those of the committed CSV files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,29 @@ from n2n.cli.main import app
 ROOT = Path(__file__).parents[1]
 
 
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+
+
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """Of the headings of a page, as they are linked."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_leads_somewhere() -> None:
+    assert len(PAGES) > 5
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            if not link.startswith("http"):
+                path, _, anchor = link.partition("#")
+                target = page.parent / path if path else page
+                assert target.exists(), f"{page.name}: {link}"
+                assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
 
 
 def test_the_python_examples_run_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +67,7 @@ def test_the_python_examples_run_as_printed(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_command_lines_name_real_commands_and_options() -> None:
-    """Every option in the README is one that the command knows."""
+    """Every option on the pages is one that the command knows."""
     lines = [line.split("#")[0].split() for block in blocks("sh") for line in block.splitlines() if "n2n " in line]
     assert len(lines) >= 7
     for words in lines:

@@ -72,7 +72,7 @@ def sweep(file: Path | None, resume: Path | None, given: Mapping[str, Any], *, q
 def started(file: Path | None, given: Mapping[str, Any]) -> SweepSettings:
     """The settings of a new sweep. Raises `ConfigError`."""
     if file is None:
-        raise ConfigError("n2n sweep needs a TOML file, or --resume FOLDER; its keys are in the README")
+        raise ConfigError("n2n sweep needs a TOML file, or --resume FOLDER; its keys are in docs/running.md")
     return read_sweep(file, given)
 
 

@@ -24,7 +24,7 @@ def live_capacity(network: nn.Module, probe: Probe) -> float:
     pooling that keeps the resolution blurs what later layers see, so that of L + B steps only L are of use.
 
     Nothing is drawn and no constant is fitted: the form was chosen among some forty on DisWOT's 64 networks and on half
-    of a sample of 1,000 cells of NAS-Bench-201 (README, "Scores without training"). In (0, inf). Of the probe only the
+    of a sample of 1,000 cells of NAS-Bench-201 (`docs/scores.md`). In (0, inf). Of the probe only the
     images' shape matters.
 
     Raises:

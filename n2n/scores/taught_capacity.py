@@ -22,7 +22,7 @@ def taught_capacity(network: nn.Module, probe: Probe) -> float:
     no gradient step. A says what a student knows, c what it can still learn: the closed form underrates narrow and deep
     students, which training mends. A negative A stands alone. Without `probe.solve` there are no weights worth a
     look, A = 1, and the order is that of `live_capacity`. Of a handful of forms the one that ordered two panels of
-    students best (README, "Judging students").
+    students best (`docs/scores.md`).
 
     Raises:
         ScoreError: no layer is live, the outputs are no tensor, `probe.solve` without a teacher, or no finite value.

@@ -1,4 +1,4 @@
-"""The README's tables of how judgements rank students: of `evaluation.py` and `ladders.py`."""
+"""The tables of the pages of how judgements rank students: of `evaluation.py` and `ladders.py`."""
 
 from __future__ import annotations
 
@@ -98,6 +98,30 @@ def beside_paper() -> str:
             found[line.rung][headers[-1]] = max(best, cell, key=lambda text: float(text.split()[0]) if text else -2.0)
     lines = [(rung, *(found.get(rung, {}).get(header, "") for header in headers)) for rung in BESIDE]
     return markdown(("judgement", *headers), lines) if headers else "Not run yet."
+
+
+HEADLINES = ("refit:0", "refit:40", "refit:60", "score:taught_capacity", "inherited:100")
+
+
+def headline() -> str:
+    """How the cheap judgements rank, and how much cheaper than the paper's recipe they are, in a few words."""
+    name = "fashion-mnist"
+    ranking = {(row["rung"], row["measure"]): row for row in rows_of(f"{name}-ranking")}
+    seconds = seconds_of(f"{name}-seconds")
+    words = []
+    for rung in HEADLINES:
+        row = ranking.get((rung, "agreement")) or ranking.get((rung, "score"))
+        own, paper = seconds.get(rung, {}), seconds.get(PAPER, {})
+        cheaper = f", {median(paper[key] / own[key] for key in own):.0f}x cheaper" if own and paper else ""
+        if row is not None:
+            words.append(f"`{rung}` {interval(row)}{cheaper}")
+    count, noise = ranking["parameter count", ""], ranking[f"{TRUTH}, two seeds", "accuracy"]
+    return (
+        f"Kendall's tau with three epochs of distillation, {noise['students']} students of a ResNet-20 on Fashion-"
+        f"MNIST,"
+        f" and the cost beside the paper's five epochs: {'; '.join(words)}; the parameter count {interval(count)}; two"
+        f" seeds of the three epochs {interval(noise)}."
+    )
 
 
 def ladder_rewards(name: str) -> str:

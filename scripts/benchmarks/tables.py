@@ -1,12 +1,13 @@
-"""Writes the README's tables from the CSV files of the benchmarks.
+"""Writes the tables of the README and of the pages in `docs/` from the CSV files of the benchmarks.
 
-python scripts/benchmarks/tables.py           rewrites what stands between the markers of the README
-python scripts/benchmarks/tables.py --check   exits with 1 where the README says something else than the CSV files
+python scripts/benchmarks/tables.py           rewrites what stands between the markers of the pages
+python scripts/benchmarks/tables.py --check   exits with 1 where a page says something else than the CSV files
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,12 @@ from statistics import mean
 
 import curves
 import objectives_table
-from evaluation_tables import beside_paper, evaluators, ladder_rewards
+from evaluation_tables import beside_paper, evaluators, headline, ladder_rewards
 from rows import markdown, rows_of
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 AGENTS = ("reinforce", "evolution", "random", "uniform")
 
 
@@ -231,6 +233,15 @@ def training_free(name: str) -> str:
     return markdown(header, lines)
 
 
+def score_headline(name: str) -> str:
+    """Our score beside the parameter count and the best published one, in a sentence."""
+    tau = {(row["space"], row["score"]): float(row["kendall"]) for row in rows_of(name)}
+    spaces = (("s0", "DisWOT's 64 ResNets"), ("nb201", "1,000 cells of NAS-Bench-201"))
+    words = [f"{where} {tau[key, 'live_capacity']:.2f} (parameter count {tau[key, 'params']:.2f}, NASWOT"
+             f" {tau[key, 'naswot']:.2f}, SynFlow {tau[key, 'synflow']:.2f})" for key, where in spaces]  # fmt: skip
+    return f"Kendall's tau of `live_capacity` with published accuracies: on {' and on '.join(words)}."
+
+
 def both(row: dict[str, str]) -> str:
     """tau and rho."""
     return f"{float(row['kendall']):.3f} / {float(row['spearman']):.3f}" if row else ""
@@ -293,6 +304,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "table: evaluators": lambda: evaluators("fashion-mnist"),
     "table: evaluators-cifar-10": lambda: evaluators("cifar-10") if rows_of("cifar-10-ranking") else "Not run yet.",
     "table: evaluators-paper": beside_paper,
+    "reading: judging": headline,
+    "reading: scores": lambda: score_headline("training-free"),
     "reading: ladders": lambda: ladder_rewards("fashion-mnist-ladders"),
     "table: training-free": lambda: training_free("training-free"),
     "table: training-free-evolution": lambda: evolved("training-free-evolution"),
@@ -308,16 +321,22 @@ PARTS: dict[str, Callable[[], str]] = {
 }
 
 
-def written(text: str) -> str:
-    """A README with every marked part as the CSV files have it."""
-    for name, make in PARTS.items():
+def written(page: Path) -> str:
+    """A page with every marked part as the CSV files have it; pictures are found from where the page is."""
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"^<!-- ((?:table|reading): .*) -->$", text, flags=re.MULTILINE):
         start = f"<!-- {name} -->\n"
-        before, found, rest = text.partition(start)
-        if not found:
-            raise SystemExit(f"README.md has no marker <!-- {name} -->")
+        before, _, rest = text.partition(start)
         _, end, after = rest.partition("<!-- end -->")
-        text = f"{before}{start}\n{make()}\n\n{end}{after}"
+        made = PARTS[name]() if page.parent == ROOT else PARTS[name]().replace("](scripts/", "](../scripts/")
+        text = f"{before}{start}\n{made}\n\n{end}{after}"
     return text
+
+
+def missing() -> list[str]:
+    """Parts that are not on exactly one page."""
+    every = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    return [name for name in PARTS if every.count(f"<!-- {name} -->") != 1]
 
 
 def main() -> None:
@@ -325,11 +344,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     asked = parser.parse_args()
-    page = ROOT / "README.md"
-    text = page.read_text(encoding="utf-8")
-    if asked.check:
-        sys.exit(0 if written(text) == text else "README.md differs from the CSV files; run this without --check")
-    page.write_text(written(text), encoding="utf-8")
+    if missing():
+        sys.exit(f"not on exactly one page: {', '.join(missing())}")
+    for page in PAGES:
+        text = written(page)
+        if asked.check and text != page.read_text(encoding="utf-8"):
+            sys.exit(f"{page.relative_to(ROOT)} differs from the CSV files; run this without --check")
+        if not asked.check:
+            page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
