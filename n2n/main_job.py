@@ -53,12 +53,12 @@ def search(
     round_to: int = 1,
     kernels: bool = False,
     rollouts: int = 5,
-    steps: int = 100,
+    steps: int = 60,
     objective: str = "kd",
     final_epochs: float | None = None,
     finalists: int = 2,
     importance: str = "l1",
-    start: str = "inherited",
+    start: str = "refit",
     ladder: Sequence[str] = (),
     promote: float = 0.4,
     expects: Mapping[str, Sequence[float]] | None = None,
@@ -107,8 +107,8 @@ def search(
         final_epochs, finalists: how long, and how many of the best students are distilled at the end; by default three
             epochs, or as many as make 600 steps on small data.
         importance: by what the channels that survive are chosen.
-        start: what students start from: the teacher's weights ("inherited"), these solved for its values in closed form
-            ("refit"; `steps=0` then judges without any training), or "fresh".
+        start: what students start from: the teacher's weights solved for its values in closed form ("refit"; `steps=0`
+            then judges without any training), these weights as they are ("inherited"), or "fresh".
         ladder: rungs to judge by instead of `steps` and `start`, cheapest first: "START:STEPS" or "START:EPOCHSe",
             each with ":OBJECTIVE" where it is not `objective`, e.g. ("refit:0", "refit:60"). All students of
             a batch are judged on the first, the better share `promote` of them on the next, and so on; the long

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,8 +15,9 @@ from torch import nn
 from n2n.data.base import TrainingData
 from n2n.evaluate.base import evaluation_seed
 from n2n.evaluate.probing import draw_probe
+from n2n.score_file import CODE, FAILURE, MACS, PARAMETERS, SECONDS, ScoreFile
 from n2n.scores import AGGREGATES, NEEDS_TEACHER, SCORES, Probe, ScoreError, aggregate
-from n2n.search.errors import ArtefactError, SearchError, WriteError
+from n2n.search.errors import ArtefactError, SearchError
 from search_spaces.base import Draft
 from search_spaces.published import PublishedArchitecture, PublishedSpace
 
@@ -32,13 +32,13 @@ def read_codes(path: Path) -> list[str]:
         ArtefactError: no such file or column, or no row.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)
-            if "code" not in (table.fieldnames or ()):
+            if CODE not in (table.fieldnames or ()):
                 raise ArtefactError(
                     f"{path} has no column 'code'; it has {', '.join(table.fieldnames or ()) or 'none'}"
                 )
-            codes = [str(row["code"]) for row in table]
+            codes = [(row[CODE] or "").strip() for row in table]
     except OSError as error:
         raise ArtefactError(f"cannot read {path}: {error.strerror or error}") from error
     if not codes:
@@ -74,12 +74,13 @@ def score_population(
     teacher: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Writes one row for each student into a CSV file, and returns how many scores there were none of.
+    """Writes one row for each student into a CSV file, and returns how many of their scores are empty.
 
     Columns: `code`, `parameters`, `macs`, one for each score (the mean over seeds; empty where there is none),
-    `seconds` of the row, and `failure`, why a score is empty. A row is on disk as soon as it is complete; a file of
-    the same columns is gone on with, and its students are not scored again. An aggregate has the columns of its parts
-    before its own, which is filled in at the end: it ranks all students of the file against each other.
+    `seconds` of the row, `failure`, why a score is empty, and `made_with`, the space, images and seeds. A row is on
+    disk as soon as it is complete; a file of the same columns and settings is gone on with, and its students are not
+    scored again. An aggregate has the columns of its parts before its own, which is filled in at the end: it ranks all
+    students of the file against each other.
 
     Args:
         codes: short forms of the students.
@@ -94,9 +95,11 @@ def score_population(
     Raises:
         SearchError: an unknown score, no seed, or labels that the space's networks cannot tell.
         SpaceError: a short form that is none of the space.
-        ArtefactError: the file is another one.
+        ArtefactError: the file is another one, made with other settings, or damaged.
         WriteError: the file system refused.
     """
+    if out.is_dir():
+        raise ArtefactError(f"{out} is a folder; name a CSV file for the scores")
     if not scores or not all(name in SCORES or name in AGGREGATES for name in scores):
         raise SearchError(f"scores={', '.join(scores)}: expected some of {', '.join([*SCORES, *AGGREGATES])}")
     if seeds < 1 or batch < 1:
@@ -111,16 +114,31 @@ def score_population(
                    teacher=_built(space, compared, seed + index, device) if teachers else None)
         for index in range(seeds)
     ]  # fmt: skip
-    columns = ("code", "parameters", "macs", *names, "seconds", "failure")
-    left = [code for code in students if code not in _known(out, columns)]
-    missing = 0
+    file = ScoreFile(out, names, made_with(space, training, batch, seed, seeds, compared.code if teachers else None))
+    known = {row[CODE] for row in file.rows()}
+    left = [code for code in students if code not in known]
     for done, code in enumerate(left, start=1):
-        row, failures = _row(space, students[code], probes, single, seed, device)
-        missing += failures
-        _append(out, columns, row)
+        file.append(_row(space, students[code], probes, single, seed, device))
         progress(done, len(left))
-    _fill(out, columns, [name for name in names if name in AGGREGATES])
-    return missing
+    rows = file.rows()
+    if set(names) & set(AGGREGATES):
+        for name in (name for name in names if name in AGGREGATES):
+            parts = {part: [float(row[part] or math.nan) for row in rows] for part in AGGREGATES[name]}
+            for row, value in zip(rows, aggregate(parts), strict=True):
+                row[name] = str(value)
+        file.write(rows)
+    return sum(row[name] == "" for row in rows if row[CODE] in students for name in single)
+
+
+def made_with(
+    space: PublishedSpace, training: TrainingData, batch: int, seed: int, seeds: int, against: str | None
+) -> str:
+    """What a file of scores was made with, in words."""
+    images = largest(space).images
+    seen = f"{min(batch, len(training.train))} images of {training.name} ({training.key[:8]})"
+    drawn = f"seed {seed}" if seeds == 1 else f"seeds {seed} to {seed + seeds - 1}"
+    shape = f"{images.channels} x {images.image_size} x {images.image_size}, {images.classes} classes"
+    return f"{space.name} for {shape}; {seen}; {drawn}" + ("" if against is None else f"; against {against}")
 
 
 def with_parts(scores: Sequence[str]) -> tuple[str, ...]:
@@ -144,10 +162,10 @@ def _row(
     scores: Sequence[str],
     seed: int,
     device: str,
-) -> tuple[dict[str, object], int]:
-    """The row of a student, and how many of its scores are missing."""
+) -> dict[str, object]:
+    """The row of a student."""
     begun, cost = time.monotonic(), space.cost(student)
-    row: dict[str, object] = {"code": student.code, "parameters": cost.parameters, "macs": cost.macs}
+    row: dict[str, object] = {CODE: student.code, PARAMETERS: cost.parameters, MACS: cost.macs}
     failures = []
     for name in scores:
         values = []
@@ -159,63 +177,11 @@ def _row(
             try:
                 values.append(SCORES[name](network, replace(probe, seed=drawn)))
             except ScoreError as error:
-                failures.append(f"{name}: {error}")
+                failures.append(str(error) if str(error).startswith(name) else f"{name}: {error}")
                 break
         row[name] = sum(value / len(values) for value in values) if len(values) == len(probes) else ""
-    row |= {"seconds": round(time.monotonic() - begun, 3), "failure": "; ".join(failures)}
-    return row, len(failures)
+    return row | {SECONDS: round(time.monotonic() - begun, 3), FAILURE: "; ".join(failures)}
 
 
 def _built(space: PublishedSpace, student: PublishedArchitecture, seed: int, device: str) -> nn.Module:
     return space.build(student, inherit=False, seed=seed).to(device)
-
-
-def _fill(out: Path, columns: tuple[str, ...], aggregates: Sequence[str]) -> None:
-    """Writes the aggregates of all rows of the file, in one go."""
-    if not aggregates:
-        return
-    with out.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    for name in aggregates:
-        parts = {part: [float(row[part] or math.nan) for row in rows] for part in AGGREGATES[name]}
-        for row, value in zip(rows, aggregate(parts), strict=True):
-            row[name] = str(value)
-    beside = out.with_name(f"{out.name}.tmp")
-    try:
-        with beside.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, columns, lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
-        os.replace(beside, out)
-    except OSError as error:
-        raise WriteError(f"cannot write {out}: {error.strerror or error}; the rows before are safe") from error
-
-
-def _known(out: Path, columns: tuple[str, ...]) -> set[str]:
-    """The students that the file has.
-
-    Raises:
-        ArtefactError: it has other columns.
-    """
-    if not out.exists():
-        return set()
-    with out.open(newline="", encoding="utf-8") as file:
-        table = csv.DictReader(file)
-        if tuple(table.fieldnames or ()) != columns:
-            raise ArtefactError(
-                f"{out} has the columns {', '.join(table.fieldnames or ())}, expected {', '.join(columns)}; choose"
-                " another file"
-            )
-        return {row["code"] for row in table}
-
-
-def _append(out: Path, columns: tuple[str, ...], row: dict[str, object]) -> None:
-    try:
-        fresh = not out.exists()
-        with out.open("a", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, columns, lineterminator="\n")
-            if fresh:
-                table.writeheader()
-            table.writerow(row)
-    except OSError as error:
-        raise WriteError(f"cannot write {out}: {error.strerror or error}; the rows before are safe") from error

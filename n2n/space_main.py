@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import Dataset
@@ -31,6 +32,9 @@ from n2n.search.resume import Earlier
 from n2n.search.space_options import SpaceOptions, opened_for
 from n2n.space_job import SpaceJob, SpaceResult
 from search_spaces.smallest import smallest
+
+TRIED = 4
+"""Random students that are asked for a score which the smallest does not have."""
 
 
 def search_space(
@@ -175,17 +179,23 @@ def _teacher(network: nn.Module | None, name: TeacherName | None, data: Data, op
 
 
 def _check_score(job: SpaceJob) -> None:
-    """Refuses a score that compares channel by channel where students have fewer channels than what it compares with.
+    """Refuses a score that the smallest student and some random ones do not have, before there is a run folder.
+
+    One that compares channel by channel is refused where the smallest has fewer channels than what it compares with.
 
     Raises:
-        SearchError: the smallest student within the budget has no such score; the reason is told.
+        SearchError: the first reason is told.
     """
     score = job.options.evaluate
-    if score not in SAME_WIDTH:
-        return
     found = job.scoring([smallest(job.space)])[0]
-    if found.status is not Status.OK:
+    if found.status is Status.OK:
+        return
+    if score in SAME_WIDTH:
         raise SearchError(
             f"evaluate={score!r}: the smallest student of {job.space.name} cannot be scored ({found.reason}); take"
             " 'diswot_free', which compares any widths, or compare with a narrower network (against, --against)"
         )
+    rng = np.random.default_rng(job.options.seed)
+    others = job.scoring([job.space.random(rng) for _ in range(TRIED)])
+    if all(one.status is not Status.OK for one in others):
+        raise SearchError(f"evaluate={score!r}: no student of {job.space.name} has this score ({others[0].reason})")

@@ -46,7 +46,7 @@ def test_the_python_examples_run_as_printed(tmp_path: Path, monkeypatch: pytest.
     """Only the sizes are smaller: fewer epochs and fewer students."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("N2N_POLICIES", str(tmp_path / "policies"))
-    search, describe, reuse = blocks("python")
+    search, describe, reuse, scores = blocks("python")
     small = "evaluations=4, steps=5, final_epochs=0.2, finalists=1"
     reuse = reuse.replace("policy_mode=", f"{small}, policy_mode=").replace(
         'data, max_params="20%")', "data, judged=2, seeds=1)"
@@ -56,14 +56,17 @@ def test_the_python_examples_run_as_printed(tmp_path: Path, monkeypatch: pytest.
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(compile(search, "README.md", "exec"), names)
         exec(compile(describe, "README.md", "exec"), names)
-        exec(compile(reuse, "README.md", "exec"), names)
+        exec(compile(reuse, "docs/policies.md", "exec"), names)
+        exec(compile(scores, "docs/scores.md", "exec"), names)
     lines = printed.getvalue().splitlines()
     assert re.fullmatch(r"\d+\.\d+% -> \d+\.\d+%, [\d,]+ parameters", lines[0])
     assert lines[1] == "torch.Size([1, 10])"
     assert lines[2].split()[:3] == ["layer", "kind", "what"]
     assert "removal: is the first layer" in lines[4]
     assert (tmp_path / "runs/mine/report.md").exists()
-    assert all(-1 <= float(reward) <= 1.1 for reward in lines[-1].split()), lines[-1]
+    assert all(-1 <= float(reward) <= 1.1 for reward in lines[-3].split()), lines[-3]
+    assert lines[-2].startswith("{'live_capacity': ")
+    assert float(lines[-1]) == 0
 
 
 def test_the_command_lines_name_real_commands_and_options() -> None:

@@ -36,6 +36,8 @@ def known(name: str, names: Collection[str], what: str) -> str:
         return name
     close = difflib.get_close_matches(name, list(names), n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
+    if name in AGGREGATES:
+        hint = " (an aggregate ranks the students of a whole file: `n2n score --scores`)"
     raise ConfigError(f"unknown {what} {name!r}{hint}; valid: {', '.join(names)}")
 
 
@@ -165,12 +167,12 @@ class SearchSettings(NetworkSettings, SpaceSettings):
     seconds: Annotated[float, Field(gt=0)] | None = None
     agent: Annotated[str, AfterValidator(lambda name: known(name, AGENTS, "agent"))] = DEFAULT_AGENT
     rollouts: Annotated[int, Field(gt=0)] = 5
-    steps: Annotated[int, Field(ge=0)] = 100
+    steps: Annotated[int, Field(ge=0)] = 60
     objective: Objective = "kd"
     final_epochs: Annotated[float, Field(ge=0)] | None = None
     finalists: Annotated[int, Field(gt=0)] = 2
     importance: Importance = "l1"
-    start: Literal["inherited", "refit", "fresh"] = "inherited"
+    start: Literal["inherited", "refit", "fresh"] = "refit"
     ladder: tuple[str, ...] = ()
     promote: Annotated[float, Field(gt=0, le=1)] = 0.4
     expects: dict[str, tuple[float, float, float]] = Field(default_factory=dict)

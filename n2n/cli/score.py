@@ -67,6 +67,7 @@ def score(settings: ScoreSettings) -> Outcome:
         if done == total or done % max(1, total // 20) == 0:
             say(f"{done} of {total} students")
 
+    say(f"{space.name}, {len(set(codes)):,} students, on {loaded.name}")
     missing = score_population(
         space,
         codes,

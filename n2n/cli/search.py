@@ -86,7 +86,7 @@ def command(
     rollouts: Annotated[int | None, typer.Option("--rollouts", help="Students per policy update. [default: 5]")] = None,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", help="Distillation steps to judge a student; 0 with --start refit. [default: 100]"),
+        typer.Option("--steps", help="Distillation steps to judge a student; 0 with --start refit. [default: 60]"),
     ] = None,
     objective: options.Objective = None,
     final_epochs: Annotated[
@@ -98,7 +98,9 @@ def command(
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option("--start", help="Students start inherited, refit (solved) or fresh. [default: inherited]"),
+        typer.Option(
+            "--start", help="Students start refit (inherited, then solved), inherited or fresh. [default: refit]"
+        ),
     ] = None,
     ladder: Annotated[
         list[str] | None,

@@ -36,7 +36,9 @@ def write_report(run_folder: str | Path) -> Path:
     plot_front(folder / "front.png", records, result)
     plot_reward(folder / "reward.png", records)
     page = folder / "report.md"
-    write_text(page, report_text(folder.name, config, environment, result, records))
+    write_text(
+        page, report_text(folder.name, config, environment, result, records, learned=(folder / "policies").is_dir())
+    )
     return page
 
 
@@ -46,8 +48,10 @@ def report_text(
     environment: Mapping[str, Any],
     result: Mapping[str, Any],
     records: Sequence[Record],
+    *,
+    learned: bool,
 ) -> str:
-    """The page as Markdown."""
+    """The page as Markdown; `learned` says that the run has left a policy."""
     parts = [
         f"# Run {name}",
         markdown(HEADER, figures_table(result)) if result["teacher"] or result["students"] else "",
@@ -58,7 +62,12 @@ def report_text(
         "## Search\n\n" + _stages(result, records) + "\n\n![reward](reward.png)",
         "## Configuration\n\n" + markdown(("option", "value"), [(key, f"`{value}`") for key, value in config.items()]),
         "## Environment\n\n" + markdown(("what", "value"), [(key, f"`{value}`") for key, value in environment.items()]),
-        _next(result, built_in=config.get("teacher") is not None or "space" in result),
+        _next(
+            result,
+            built_in=config.get("teacher") is not None or "space" in result,
+            scored=config.get("evaluate") is not None,
+            learned=learned,
+        ),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -162,16 +171,18 @@ def _stages(result: Mapping[str, Any], records: Sequence[Record]) -> str:
     return text
 
 
-def _next(result: Mapping[str, Any], *, built_in: bool) -> str:
+def _next(result: Mapping[str, Any], *, built_in: bool, scored: bool, learned: bool) -> str:
+    number = "score" if scored else "accuracy"
     lines = ["## What to look at next", "", "```sh"]
     if result["students"]:
         best = result["students"][0]["folder"]
         own = "" if built_in else " --network module:function --data module:function"
         lines.append(f"n2n evaluate {best}{own}      # from this folder: the best student, measured again")
+    lines.append("n2n report .                 # this page again, from the files here")
+    if learned:
+        lines.append("n2n policy show policies     # what the agent learned; `n2n search --policy` starts from it")
     lines += [
-        "n2n report .                 # this page again, from the files here",
-        "n2n policy show policies     # what the agent learned; `n2n search --policy` starts from it",
-        "n2n query . 'select stage, accuracy, parameters, reward from evaluations order by reward desc limit 10'",
+        f"n2n query . 'select stage, {number}, parameters, reward from evaluations order by reward desc limit 10'",
         "```",
     ]
     return "\n".join(lines)

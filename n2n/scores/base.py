@@ -41,8 +41,21 @@ class Probe:
         """Refuses what no score can be taken on.
 
         Raises:
-            ValueError: no images, or not one label for each.
+            ValueError: no images, not one label for each, or a seed out of range.
         """
+        if not (isinstance(self.images, Tensor) and isinstance(self.labels, Tensor)):
+            raise ValueError(
+                "probe: expected images and labels as tensors, found"
+                f" {type(self.images).__name__} and {type(self.labels).__name__}; for scores that look at no labels"
+                " torch.zeros(len(images), dtype=torch.int64) will do"
+            )
+        if not self.images.is_floating_point() or self.labels.dtype != torch.int64:
+            raise ValueError(
+                f"probe: expected prepared images in floating point and labels in int64, found {self.images.dtype} and"
+                f" {self.labels.dtype}"
+            )
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"probe: expected a seed in [0, 2^32), found {self.seed}")
         if len(self.images) == 0 or self.labels.shape != self.images.shape[:1]:
             raise ValueError(
                 f"probe: expected at least one image and one label for each, found images of shape"

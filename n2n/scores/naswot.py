@@ -43,8 +43,13 @@ def naswot(network: nn.Module, probe: Probe) -> float:
     eigenvalues = torch.linalg.eigvalsh(kernel.cpu())  # [B], ascending
     # The kernel is positive semi-definite; below the rounding of its largest eigenvalue one of them is zero.
     if float(eigenvalues[0]) <= images * torch.finfo(torch.float64).eps * float(eigenvalues[-1]):
+        cause = (
+            f"there are more images than units; take at most {units + 1:,}"
+            if images > units + 1
+            else "to this network some images look alike: no path leads there, or they are equal; take another score"
+        )
         raise ScoreError(
             f"naswot: expected {images} images with codes that a kernel of full rank comes from, found a singular one"
-            f" from {units:,} ReLU units; take fewer images (at most {units + 1:,}), or another score"
+            f" from {units:,} ReLU units: {cause}"
         )
     return finite(float(eigenvalues.log().sum()), "naswot", "look at the network's values")

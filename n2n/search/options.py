@@ -18,7 +18,7 @@ from n2n.evaluate.distillation import STARTS
 from n2n.evaluate.pool_plan import PoolError, PoolOptions
 from n2n.evaluate.rungs import Rung, RungError, parse_ladder, parse_rung
 from n2n.reward import SHORTFALL, parse_budget
-from n2n.scores import SCORES
+from n2n.scores import AGGREGATES, SCORES
 from n2n.search.errors import SearchError
 
 BudgetValue = float | int | str
@@ -64,12 +64,12 @@ class SearchOptions:
     round_to: int = 1
     kernels: bool = False
     rollouts: int = 5
-    steps: int = 100
+    steps: int = 60
     objective: str = "kd"
     final_epochs: float = 3.0
     finalists: int = 2
     importance: str = "l1"
-    start: str = "inherited"
+    start: str = "refit"
     ladder: tuple[str, ...] = ()
     promote: float = 0.4
     expects: tuple[tuple[str, float, float, float], ...] = ()
@@ -226,6 +226,11 @@ def _check_scores(options: SearchOptions) -> None:
     for name in ("evaluate", "prefilter"):
         score = getattr(options, name)
         if score is not None:
+            if score in AGGREGATES:
+                raise SearchError(
+                    f"{name}={score!r} is an aggregate, which ranks the students of a whole file (`n2n score`); take"
+                    f" one of its parts ({', '.join(AGGREGATES[score])}) or another score"
+                )
             _one_of(name, score, tuple(SCORES))
     usual = {field.name: field.default for field in fields(options)}
     idle = [name for name in ("ladder", "steps", "prefilter") if getattr(options, name) != usual[name]]

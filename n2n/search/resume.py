@@ -52,6 +52,8 @@ class Earlier:
         Raises:
             ArtefactError: it is not one, is damaged, or the run came to its end.
         """
+        if (folder / "states.json").is_file():
+            raise ArtefactError(f"{folder} is a sweep, not a single run: `n2n sweep --resume {folder}` goes on with it")
         if not (folder / CONFIG).is_file():
             raise ArtefactError(f"{folder} has no {CONFIG}: there is no run to go on with; start one without resume")
         if (folder / RESULT).is_file():

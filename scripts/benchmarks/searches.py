@@ -46,6 +46,8 @@ class Bench:
     arguments: dict[str, Any]
 
 
+EARLIER = {"start": "inherited", "shortfall": 1.0}
+"""How searches judged, and what they rewarded, when the rows that are committed were made."""
 BENCHES = {
     # Four agents, three seeds each, on a budget that lets all of them finish on two cores.
     "fashion-mnist": Bench(
@@ -56,6 +58,7 @@ BENCHES = {
             "granularity": "block",
             "evaluations": 40,
             "steps": 60,
+            **EARLIER,
             "final_epochs": 1.0,
             "finalists": 1,
         },
@@ -69,6 +72,7 @@ BENCHES = {
             "granularity": "block",
             "evaluations": 60,
             "steps": 100,
+            **EARLIER,
             "final_epochs": 12.0,
             "finalists": 1,
         },
@@ -77,7 +81,7 @@ BENCHES = {
     "fashion-mnist-8x": Bench(
         "resnet20-fashion-mnist",
         "fashion-mnist",
-        {"max_params": "12.4%", "evaluations": 12, "steps": 100, "final_epochs": 13.0, "finalists": 1},
+        {"max_params": "12.4%", "evaluations": 12, "steps": 100, "final_epochs": 13.0, "finalists": 1, **EARLIER},
     ),
     "mnist": Bench(
         "vgg13-mnist",
@@ -87,6 +91,7 @@ BENCHES = {
             "factors": (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0),
             "evaluations": 24,
             "steps": 40,
+            **EARLIER,
             "final_epochs": 8.0,
             "finalists": 1,
         },

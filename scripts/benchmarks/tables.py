@@ -15,7 +15,7 @@ from statistics import mean
 
 import curves
 import objectives_table
-from evaluation_tables import beside_paper, evaluators, headline, ladder_rewards
+from evaluation_tables import beside_paper, evaluators, headline, ladder_rewards, starts
 from rows import markdown, rows_of
 
 ROOT = Path(__file__).parents[2]
@@ -305,6 +305,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "table: evaluators-cifar-10": lambda: evaluators("cifar-10") if rows_of("cifar-10-ranking") else "Not run yet.",
     "table: evaluators-paper": beside_paper,
     "reading: judging": headline,
+    "reading: starts": starts,
     "reading: scores": lambda: score_headline("training-free"),
     "reading: ladders": lambda: ladder_rewards("fashion-mnist-ladders"),
     "table: training-free": lambda: training_free("training-free"),
