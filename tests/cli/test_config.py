@@ -22,7 +22,7 @@ def write(tmp_path: Path, text: str) -> Path:
 def test_flags_win_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:
     file = write(tmp_path, "evaluations = 7\nrollouts = 3\nfactors = [0.5, 1.0]\n")
     made = settings(SearchSettings, file, {"evaluations": 9})
-    assert (made.evaluations, made.rollouts, made.factors, made.steps) == (9, 3, (0.5, 1.0), 100)
+    assert (made.evaluations, made.rollouts, made.factors, made.steps) == (9, 3, (0.5, 1.0), 60)
 
 
 def test_network_arguments_of_file_and_flags_are_merged(tmp_path: Path) -> None:

@@ -100,7 +100,10 @@ def test_values_survive_toml(value: object) -> None:
             "[base]\nteacher = 'teacher'\n[grid]\nmax_params = ['10%', '200%']",
             "trial max_params-200: max_params: .*200%",
         ),
-        ("[base]\nteacher = 'teacher'\n[grid]\nsteps = [10, 0]", "trial steps-0: steps=0 must be at least 1"),
+        (
+            "[base]\nteacher = 'teacher'\nstart = 'inherited'\n[grid]\nsteps = [10, 0]",
+            "trial steps-0: steps=0 must be at least 1",
+        ),
     ],
 )
 def test_whatever_is_wrong_is_named_with_its_place(here: Path, text: str, message: str) -> None:
@@ -110,7 +113,7 @@ def test_whatever_is_wrong_is_named_with_its_place(here: Path, text: str, messag
 
 def test_a_repeated_search_is_refused(here: Path) -> None:
     with pytest.raises(SweepError, match="is the same search as"):
-        trials_of(read_sweep(write(here, "[base]\nteacher = 'teacher'\n[grid]\nsteps = [100]\n[[trials]]"), {}))
+        trials_of(read_sweep(write(here, "[base]\nteacher = 'teacher'\n[grid]\nsteps = [60]\n[[trials]]"), {}))
 
 
 def test_storage_may_be_a_uri_or_a_path(here: Path) -> None:
