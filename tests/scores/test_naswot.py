@@ -150,7 +150,9 @@ def test_batch_norm_takes_the_statistics_of_the_batch_and_dropout_is_out():
 
 
 def test_what_has_no_finite_score_says_so():
-    with pytest.raises(ScoreError, match=r"found a singular one from 2 ReLU units; take fewer images \(at most 3\)"):
+    with pytest.raises(
+        ScoreError, match=r"found a singular one from 2 ReLU units: there are more images than units; take at most 3"
+    ):
         naswot(identity(nn.ReLU()), probe_of([[1, 1], [2, 3]]))
     with pytest.raises(ScoreError, match="singular"):
         naswot(written(nn.ReLU()), noise(64, 6))
