@@ -164,11 +164,11 @@ def test_an_interrupt_keeps_what_was_judged(teacher: nn.Module, digits: Data, tm
         ({"ladder": ("refit:fast",)}, "rung 'refit:fast': expected START:STEPS"),
         ({"ladder": ("fresh:0",)}, "a length of 0 judges nothing"),
         ({"ladder": LADDER, "steps": 5}, "steps=5 beside a ladder: say it in the ladder, e.g. 'refit:20'"),
-        ({"ladder": LADDER, "start": "refit"}, "start='refit' beside a ladder"),
+        ({"ladder": LADDER, "start": "inherited"}, "start='inherited' beside a ladder"),
         ({"promote": 0.0}, "promote=0.0 must be a share above 0 and at most 1"),
         ({"promote": 1.5}, "promote=1.5"),
         ({"promote": float("nan")}, "promote=nan"),
-        ({"steps": 0}, "steps=0 must be at least 1, or 0 with start='refit'"),
+        ({"steps": 0, "start": "inherited"}, "steps=0 must be at least 1, or 0 with start='refit'"),
     ],
 )
 def test_ladders_that_cannot_be_are_refused(changed: dict[str, Any], words: str) -> None:
