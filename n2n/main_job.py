@@ -120,8 +120,9 @@ def search(
             (`n2n.reward.expected_accuracy`), 1 for all of it, as in the paper; by default `n2n.reward.SHORTFALL`, and 1
             for judgements in epochs, with `expects` and with `make_evaluate`.
         evaluate: a name of `n2n.scores.SCORES`: students are judged by that training-free score of their untrained
-            networks (those of `n2n.scores.SOLVES` look at what is inherited) instead of a distillation, and rewarded by `n2n.reward.make_score_reward`, C (2 - C) times where
-            the score lies among those of 16 random students. The finalists are distilled as always.
+            networks (those of `n2n.scores.SOLVES` look at what is inherited) instead of a distillation, and rewarded by
+            `n2n.reward.make_score_reward`, C (2 - C) times where the score lies among those of 16 random students. The
+            finalists are distilled as always.
         prefilter: a name of `SCORES`: in each batch `prefilter_ratio` times `rollouts` students are scored, and as many
             as `rollouts` of them distilled: those of which most is expected, and, for the agents that follow a gradient
             (`n2n.agents.GRADIENT`), one in five by chance, so that what they learn is right on average
