@@ -59,6 +59,7 @@ def search(
     finalists: int = 2,
     importance: str = "l1",
     start: str = "refit",
+    final_start: str | None = None,
     ladder: Sequence[str] = (),
     promote: float = 0.4,
     expects: Mapping[str, Sequence[float]] | None = None,
@@ -109,10 +110,11 @@ def search(
         importance: by what the channels that survive are chosen.
         start: what students start from: the teacher's weights solved for its values in closed form ("refit"; `steps=0`
             then judges without any training), these weights as they are ("inherited"), or "fresh".
+        final_start: what the finalists start from in the long distillation; by default "inherited", or "fresh" where
+            students are judged so.
         ladder: rungs to judge by instead of `steps` and `start`, cheapest first: "START:STEPS" or "START:EPOCHSe",
             each with ":OBJECTIVE" where it is not `objective`, e.g. ("refit:0", "refit:60"). All students of
-            a batch are judged on the first, the better share `promote` of them on the next, and so on; the long
-            distillation starts as the last rung does.
+            a batch are judged on the first, the better share `promote` of them on the next, and so on.
         expects: by rung (intercept, slope, residual), the accuracy to expect after a long distillation from what the
             rung says of a student, as `n2n.calibrate` finds it and writes it into `ladder.toml`; rewards are then of
             that accuracy.

@@ -173,6 +173,7 @@ class SearchSettings(NetworkSettings, SpaceSettings):
     finalists: Annotated[int, Field(gt=0)] = 2
     importance: Importance = "l1"
     start: Literal["inherited", "refit", "fresh"] = "refit"
+    final_start: Literal["inherited", "refit", "fresh"] | None = None
     ladder: tuple[str, ...] = ()
     promote: Annotated[float, Field(gt=0, le=1)] = 0.4
     expects: dict[str, tuple[float, float, float]] = Field(default_factory=dict)

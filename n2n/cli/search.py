@@ -102,6 +102,12 @@ def command(
             "--start", help="Students start refit (inherited, then solved), inherited or fresh. [default: refit]"
         ),
     ] = None,
+    final_start: Annotated[
+        str | None,
+        typer.Option(
+            "--final-start", help="The chosen start so in their distillation. [default: inherited; fresh if judged so]"
+        ),
+    ] = None,
     ladder: Annotated[
         list[str] | None,
         typer.Option("--rung", help="Judge by a ladder; repeat, cheapest first, e.g. --rung refit:0 --rung refit:60."),

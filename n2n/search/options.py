@@ -70,6 +70,7 @@ class SearchOptions:
     finalists: int = 2
     importance: str = "l1"
     start: str = "refit"
+    final_start: str | None = None
     ladder: tuple[str, ...] = ()
     promote: float = 0.4
     expects: tuple[tuple[str, float, float, float], ...] = ()
@@ -116,6 +117,8 @@ class SearchOptions:
         _check_budgets({name: getattr(self, name) for name in BUDGETS})
         _one_of("importance", self.importance, IMPORTANCES)
         _one_of("start", self.start, STARTS)
+        if self.final_start is not None:
+            _one_of("final_start", self.final_start, STARTS)
         _one_of("policy_mode", self.policy_mode, POLICY_MODES)
         _one_of("granularity", self.granularity, GRANULARITIES)
         _check_objective(self.objective)
@@ -163,8 +166,13 @@ class SearchOptions:
 
     @property
     def begins(self) -> str:
-        """What students start from in the long distillation: what the last rung starts from that trains any."""
-        return self.start if self.evaluate is not None else self.rungs[-1].start
+        """What students start from in the long distillation: inherited weights, or fresh ones where these were judged.
+
+        Not the closed form, which orders students best by few steps: from it a long distillation sometimes ends higher,
+        and sometimes far lower (`scripts/benchmarks/evaluation.py`, `refit:3e`).
+        """
+        judged = self.start if self.evaluate is not None else self.rungs[-1].start
+        return self.final_start or ("fresh" if judged == "fresh" else "inherited")
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""

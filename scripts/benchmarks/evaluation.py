@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from n2n.data import example_inputs, load
-from n2n.distill.recipe import Recipe
+from n2n.distill.recipe import Recipe, full_recipe
 from n2n.distill.teacher import FEATURE_BYTES, Teacher
 from n2n.evaluate.base import Evaluate
 from n2n.evaluate.distillation import Distillation, distillation
@@ -89,6 +89,7 @@ def solved(**options: Any) -> Extra:
 EXTRAS: dict[str, Extra] = {
     "paper:1e": paper(1.0),
     "paper:5e": paper(5.0),
+    "refit:3e usual steps": Extra({"recipe": full_recipe(epochs=3.0), "start": "refit"}),
     "refit:0 128 images": solved(images=128),
     "refit:0 512 images": solved(images=512),
     "refit:0 1024 images": solved(images=1024),

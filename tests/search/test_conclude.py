@@ -43,7 +43,7 @@ class Impatient:
 
 @pytest.fixture
 def finish(network: nn.Module, example: Tensor, digits: Data) -> Finish:
-    options = SearchOptions(final_epochs=0.3, start="inherited")  # the teacher knows nothing
+    options = SearchOptions(final_epochs=0.3)
     return Finish(Teacher(network, digits.training), digits, example, options, Timings(example))
 
 

@@ -186,4 +186,9 @@ def test_what_a_ladder_means() -> None:
     assert options.to_json()["ladder"] == ["score:params", "refit:0", "inherited:2e:ce"]
     plain = SearchOptions(start="refit", steps=0)
     assert [one.name for one in plain.rungs] == ["refit:0"]
-    assert plain.begins == "refit"
+    assert plain.begins == "inherited"
+    assert SearchOptions(start="fresh").begins == "fresh"
+    assert SearchOptions(evaluate="params", start="fresh").begins == "fresh"
+    assert SearchOptions(start="fresh", final_start="refit").begins == "refit"
+    with pytest.raises(SearchError, match="final_start='warm' does not exist; choose one of inherited, refit, fresh"):
+        SearchOptions(final_start="warm")

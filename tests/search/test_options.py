@@ -76,7 +76,7 @@ def test_promotion_without_a_ladder_is_refused():
 
 def test_expectations_go_with_the_rungs_of_the_ladder():
     line = ("refit:0", 0.7, 0.2, 0.01)
-    assert SearchOptions(ladder=("refit:0",), expects=(line,)).begins == "refit"
+    assert SearchOptions(ladder=("refit:0",), expects=(line,)).begins == "inherited"
     with pytest.raises(SearchError, match="the ladder is empty"):
         SearchOptions(expects=(line,))
     with pytest.raises(SearchError, match=r"one line .* for each rung"):
