@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import kendalltau, spearmanr
+from training_free_plot import plot
 
 from n2n.scores import AGGREGATES, SCORES, aggregate
 from search_spaces import nas_bench_201
@@ -89,19 +90,24 @@ def cell_scores(code: str) -> dict[str, float]:
 
 
 def columns_of(raw: Path, part: str) -> dict[str, Column]:
-    """The scores of a part that were taken, and the aggregates of them, over the students that have all their parts."""
+    """The scores of a part that were taken."""
     found = {name: raw / f"{part}-{name}.csv" for name in SCORES}
-    columns = {
+    return {
         name: {row["code"]: float(row[name] or math.nan) for row in table_of(path)}
         for name, path in found.items()
         if path.exists()
     }
+
+
+def with_aggregates(columns: Mapping[str, Column], more: Mapping[str, Column]) -> dict[str, Column]:
+    """The columns, and the aggregates of them and of `more`, over the students that have all their parts."""
+    found, known = dict(columns), {**more, **columns}
     for name, parts in AGGREGATES.items():
-        if all(part in columns for part in parts):
-            codes = [code for code in columns[parts[0]] if all(code in columns[part] for part in parts)]
-            values = aggregate({part: [columns[part][code] for code in codes] for part in parts})
-            columns[name] = dict(zip(codes, values, strict=True))
-    return columns
+        if all(part in known for part in parts):
+            codes = [code for code in known[parts[0]] if all(code in known[part] for part in parts)]
+            values = aggregate({part: [known[part][code] for code in codes] for part in parts})
+            found[name] = dict(zip(codes, values, strict=True))
+    return found
 
 
 def correlation(column: Column, truth: Mapping[str, float], codes: Sequence[str]) -> tuple[float, float, int]:
@@ -117,8 +123,9 @@ def correlation(column: Column, truth: Mapping[str, float], codes: Sequence[str]
 def write_tables(results: Path, raw: Path, data_dir: Path) -> None:
     """Taus of both spaces, and what they are of, as CSV files and a picture."""
     small, cells = s0_truth(data_dir), nb201_truth(data_dir)
-    seeds = [columns_of(raw, f"s0-{seed}") for seed in range(SEEDS)]
-    columns = columns_of(raw, "nb201") | closed_forms(cells)
+    alike = {name: column for name, column in columns_of(raw, "s0-0").items() if name in SEEDLESS}
+    seeds = [with_aggregates(columns_of(raw, f"s0-{seed}"), alike) for seed in range(SEEDS)]
+    columns = with_aggregates(columns_of(raw, "nb201") | closed_forms(cells), {})
     rows = [*s0_rows(seeds, small), *nb201_rows(columns, cells, nb201_codes(data_dir))]
     write(results / "training-free.csv", rows)
     write(results / "training-free-nb201.csv", scored_rows(columns, cells, nb201_codes(data_dir)))
@@ -127,6 +134,7 @@ def write_tables(results: Path, raw: Path, data_dir: Path) -> None:
     ]
     if every:
         write(results / "training-free-s0.csv", every)
+    plot(results / "training-free.png", rows)
     for row in rows:
         print(*row.values(), sep="\t")
 
