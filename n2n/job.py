@@ -57,6 +57,8 @@ from search_spaces.base import SearchSpace
 
 MakeEvaluate = Callable[[SearchSpace], Evaluate]
 OpenJudge = Callable[[SearchSpace], AbstractContextManager[Evaluate | Flight]]
+IDLE = "it does not choose in batches that begin before six students are known; judge more (evaluations)"
+"""Why a prefilter may have had nothing to do."""
 
 
 @dataclass(frozen=True)
@@ -273,6 +275,8 @@ class Job:
         )
         removal = "removal" in found.spaces
         said = remarks(choices, judged, finish, done.students, self.budget, teacher, removal=removal)
+        if finish.options.prefilter is not None and not found.filtered:
+            said.append(f"The prefilter {finish.options.prefilter} held nobody back: {IDLE}.")
         done.notes[:0] = [*self.notes, *said]
         stopped = "interrupted" if done.interrupted else "full disk" if done.unwritten else found.stopped
         result = SearchResult(

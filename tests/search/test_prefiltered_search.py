@@ -130,3 +130,12 @@ def test_workers_give_the_same_rows(teacher: nn.Module, digits: Data, tmp_path: 
     search(teacher, digits, tmp_path / "one")
     search(teacher, digits, tmp_path / "two", workers=2)
     assert rows(tmp_path / "two") == rows(tmp_path / "one")
+
+
+def test_a_prefilter_that_had_nothing_to_do_says_so(teacher: nn.Module, digits: Data, tmp_path: Path) -> None:
+    idle = search(teacher, digits, tmp_path / "few", evaluations=6)
+    assert idle.filtered == 0
+    assert any("prefilter synflow held nobody back: it does not choose" in note for note in idle.notes)
+    busy = search(teacher, digits, tmp_path / "more")
+    assert busy.filtered
+    assert not any("held nobody back" in note for note in busy.notes)
