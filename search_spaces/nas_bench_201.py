@@ -116,6 +116,11 @@ class CellNetwork(nn.Module):
         self.flatten = nn.Flatten()
         self.classifier = nn.Linear(width, classes)
 
+    @property
+    def primary_blocks(self) -> tuple[nn.Module, ...]:
+        """The cells and what is between them, which scores that go block by block look at (AZ-NAS, section 3)."""
+        return tuple(self.cells)
+
     def forward(self, x: Tensor) -> Tensor:
         """Images [B, C, H, W] to logits [B, K]."""
         out = self.lastact(self.cells(self.stem(x)))  # [B, 64, H / 4, W / 4]

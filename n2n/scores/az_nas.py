@@ -63,7 +63,8 @@ def az_trainability(network: nn.Module, probe: Probe) -> float:
     v is drawn from {-1, 1} in the shape of f_l, h = (df_l/df_(l-1))^T v is what the block makes of it, and p runs over
     images and places; where a block makes maps smaller, the places that become one count as channels of h (places that
     are missing at the edge are zero). At most 0. The batch is an average: fewer images and places leave more noise in
-    A_l. Blocks that change the kind of maps (from images to tokens) or make them larger are left out.
+    A_l. Blocks that change the kind of maps (from images to tokens) or make them larger are left out. A block that
+    is the identity leaves no score, which in a ranking is the lowest.
 
     Raises:
         ScoreError: fewer than two such blocks with feature maps, or values that are not finite.
@@ -75,7 +76,13 @@ def az_trainability(network: nn.Module, probe: Probe) -> float:
             if not _shrinks(before, after):
                 continue
             sent = torch.randint_like(after.output, 2) * 2 - 1
-            (found,) = torch.autograd.grad(after.output, before.output, sent, retain_graph=True)
+            (found,) = torch.autograd.grad(
+                after.output, before.output, sent, retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+            if found.shape == sent.shape and torch.equal(found, sent):
+                raise ScoreError(
+                    "az_trainability: a block passes on what it is given and has nothing to train; take another score"
+                )
             parts.append(_through(before.first(found).double(), after.first(sent).double()))
     if not parts:
         raise _too_few("az_trainability", len(blocks))

@@ -1,8 +1,9 @@
-"""The blocks of any network, found in one pass: tensors that all of the signal goes through."""
+"""The blocks of a network: those that it names, or, of any network, tensors that all of the signal goes through."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -38,7 +39,8 @@ def blocks_of(network: nn.Module, images: Tensor, name: str) -> list[Block]:
     A tensor is a boundary if every path from the images to the outputs goes through it, as what follows each addition
     of a residual network, or each layer of a plain one. Between two blocks lie weights; of several boundaries without
     weights in between (norm, activation, pooling) the last one with more than one place counts. So a residual network
-    has its stem and its residual blocks, and VGG its convolutions, however they are written.
+    has its stem and its residual blocks, and VGG its convolutions, however they are written. A network with an
+    attribute `primary_blocks`, a sequence of its modules, has the outputs of these instead, with weights or without.
 
     Args:
         network: borrowed, with gradients enabled; its weights take part in gradients.
@@ -49,6 +51,9 @@ def blocks_of(network: nn.Module, images: Tensor, name: str) -> list[Block]:
         ScoreError: there is no block of feature maps.
     """
     leaf = images.detach().clone().requires_grad_()
+    told = getattr(network, "primary_blocks", None)
+    if told is not None:
+        return _told(network, told, leaf, images, name)
     with _Record() as record:
         outputs = network(leaf.clone())  # the network may work in place on what it is given
     boundaries = [] if outputs.grad_fn is None else _boundaries(outputs.grad_fn, leaf)
@@ -60,11 +65,27 @@ def blocks_of(network: nn.Module, images: Tensor, name: str) -> list[Block]:
         if weights and block is not None:
             found[weights] = block
     if not found:
-        raise ScoreError(
-            f"{name}: expected feature maps [B, C, *spatial] that all of the signal goes through, found none in"
-            f" {type(network).__name__} for images {list(images.shape)}; take another score"
-        )
+        raise _none(network, images, name)
     return list(found.values())
+
+
+def _told(network: nn.Module, modules: Sequence[nn.Module], leaf: Tensor, images: Tensor, name: str) -> list[Block]:
+    """The outputs of the modules, which hooks read; `network` is borrowed, so that they go with it."""
+    outputs: dict[nn.Module, Tensor] = {}
+    for module in modules:
+        module.register_forward_hook(lambda module, _, output: outputs.__setitem__(module, output))
+    network(leaf.clone())
+    found = [block for module in modules if (block := _block(outputs.get(module), images)) is not None]
+    if not found:
+        raise _none(network, images, name)
+    return found
+
+
+def _none(network: nn.Module, images: Tensor, name: str) -> ScoreError:
+    return ScoreError(
+        f"{name}: expected feature maps [B, C, *spatial] that all of the signal goes through, found none in"
+        f" {type(network).__name__} for images {list(images.shape)}; take another score"
+    )
 
 
 @final

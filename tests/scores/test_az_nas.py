@@ -14,6 +14,7 @@ from n2n.networks import build_teacher
 from n2n.scores import Probe, ScoreError
 from n2n.scores.az_nas import az_complexity, az_expressivity, az_progressivity, az_trainability, entropy
 from n2n.scores.blocks import blocks_of
+from search_spaces import nas_bench_201
 
 
 def noise(*shape: int) -> Tensor:
@@ -81,6 +82,19 @@ class Branches(nn.Module):
 def test_the_blocks_of(network, size, shapes):
     blocks = blocks_of(network, noise(2, 1, size, size), "test")
     assert [tuple(block.first(block.output).shape[1:]) for block in blocks] == shapes
+
+
+def test_the_blocks_of_a_cell_network_are_its_cells() -> None:
+    """Also where a cell has several boundaries of its own, or no weights: as the paper counts them."""
+    images, space = noise(2, 3, 32, 32), nas_bench_201()
+    shapes = [(16, 32, 32)] * 5 + [(32, 16, 16)] * 6 + [(64, 8, 8)] * 6
+    for code in ("333333", "300303", "000100"):
+        network = space.build(space.from_code(code), inherit=False, seed=0)
+        blocks = blocks_of(network, images, "test")
+        assert [tuple(block.output.shape[1:]) for block in blocks] == shapes
+    assert az_progressivity(network, probe(images)) < math.inf
+    with pytest.raises(ScoreError, match="a block passes on what it is given"):
+        az_trainability(network, probe(images))
 
 
 def test_features_of_a_block_are_behind_its_activation():
