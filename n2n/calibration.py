@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from n2n.data import Data
 from n2n.data import example_inputs as examples_of
 from n2n.distill.fit import check_objective
+from n2n.distill.recipe import full_epochs
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluate
 from n2n.evaluate.distillation import Distillation
@@ -31,7 +32,7 @@ from n2n.evaluate.fidelity import (
 )
 from n2n.evaluate.judgements import Judgement, append_judgement, keys, read_judgements
 from n2n.evaluate.ranking import Ranking
-from n2n.evaluate.rungs import parse_rung
+from n2n.evaluate.rungs import RungError, parse_rung
 from n2n.networks import Timings
 from n2n.report.fidelity import CSV_COLUMNS, csv_rows, ladder_toml, markdown_table, plain_table, plot_fidelity
 from n2n.search.checks import check_network, warn_of_chance
@@ -52,7 +53,6 @@ from search_spaces.teacher.reading import read
 
 RUNGS = ("score:naswot", "inherited:0", "refit:0", "refit:60", "inherited:60", "inherited:100")
 """What is compared where nothing else is asked for."""
-TRUTH = "inherited:3e"
 SEEDS = 2
 STUDENTS = 24
 JUDGEMENTS, SETTINGS, RANKING = "judgements.csv", "calibration.json", "ranking.csv"
@@ -98,7 +98,7 @@ def calibrate(
     seconds: float | None = None,
     students: int = STUDENTS,
     rungs: Sequence[str] = RUNGS,
-    truth: str = TRUTH,
+    truth: str | None = None,
     seeds: int = SEEDS,
     seed: int = 0,
     granularity: Granularity = "block",
@@ -123,7 +123,8 @@ def calibrate(
             by those before it, is not begun.
         students: size of the panel, from 3% to 80% of the teacher's parameters, deep and shallow.
         rungs: names as in `n2n.evaluate.rungs`.
-        truth: the rung, a long distillation, that the others are measured with.
+        truth: the rung, a long distillation, that the others are measured with; by default as long as that of a search,
+            three epochs from inherited weights, or as many as make 600 steps on small data.
         seeds: of the long distillation.
         seed, granularity, objective, importance, device, precision: as in `n2n.search`.
 
@@ -137,7 +138,9 @@ def calibrate(
         WriteError: the file system refused.
     """
     begun = time.monotonic()
-    compared = tuple(one for one in dict.fromkeys(rungs) if one != truth)
+    truth = truth or f"inherited:{full_epochs(len(data.training.train)):g}e"
+    _check_truth(truth, rungs, objective)
+    compared = tuple(sorted(dict.fromkeys(rungs), key=lambda one: parse_rung(one, objective=objective).length))
     options = SearchOptions(ladder=(*compared, truth), seconds=seconds, seed=seed, granularity=granularity,
                             objective=objective, importance=importance, device=device, precision=precision)  # fmt: skip
     if students < FEWEST:
@@ -170,6 +173,25 @@ def calibrate(
     with hold(folder), Logged(display(progress), folder / "run.log") as shown:
         work.run(shown, None if seconds is None else begun + seconds)
     return _conclude(work)
+
+
+def _check_truth(truth: str, rungs: Sequence[str], objective: str) -> None:
+    """Refuses a yardstick that is none.
+
+    Raises:
+        SearchError: it is a score, or one of the rungs that are measured with it.
+    """
+    try:
+        found = parse_rung(truth, objective=objective)
+        for one in rungs:
+            parse_rung(one, objective=objective)
+    except RungError as error:
+        raise SearchError(str(error)) from error
+    if found.recipe is None or truth in rungs:
+        raise SearchError(
+            f"truth={truth!r} (--against): expected a long distillation such as 'inherited:3e', which is none of the"
+            f" rungs {', '.join(rungs)}"
+        )
 
 
 def _settings(finish: Finish, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -357,6 +379,7 @@ def _conclude(work: _Work) -> Calibration:
     plot_fidelity(work.folder / PLOT, lines, noise)
     options, lines_to = work.finish.options, expectations(judgements, found.ladder, work.truth)
     made = {name: getattr(options, name) for name in ("objective", "importance", "granularity")}
+    made["calibrated_for"] = work.finish.teacher.fingerprint
     write_text(work.folder / LADDER, ladder_toml(found.ladder, found.truth, judged, lines_to, made))
     write_text(work.folder / REPORT, "\n\n".join(["# Calibration", markdown_table(lines), *notes]) + "\n")
     return found

@@ -17,6 +17,7 @@ from n2n.calibration import Calibration, shortfall
 from n2n.data import Data, load
 from n2n.distill.accuracy import accuracy
 from n2n.distill.fit import train_teacher
+from n2n.distill.teacher import fingerprint
 from n2n.evaluate.fidelity import SIZE, PanelError
 from n2n.evaluate.judgements import Judgement, keys, read_judgements
 from n2n.networks import build_teacher
@@ -94,13 +95,14 @@ def test_every_student_is_judged_by_every_rung_once(whole: Calibration) -> None:
     assert json.loads(json.dumps(whole.to_json()))["truth"] == "inherited:1e"
 
 
-def test_what_is_written_says_the_same(whole: Calibration) -> None:
+def test_what_is_written_says_the_same(whole: Calibration, teacher: nn.Module) -> None:
     page = (whole.out / "calibration.md").read_text()
     assert all(note in page for note in whole.notes)
     assert "| refit:0 | agreement |" in page
     known = tomllib.loads((whole.out / "ladder.toml").read_text())
     assert set(known.pop("expects")) == set(whole.ladder)
-    assert known == {"ladder": [*whole.ladder], "objective": "kd", "importance": "l1", "granularity": "block"}
+    made = {"objective": "kd", "importance": "l1", "granularity": "block", "calibrated_for": fingerprint(teacher)}
+    assert known == {"ladder": [*whole.ladder], **made}
     assert whole.ladder[-1] == "refit:0", "the only rung that gives accuracies"
     assert any("score:params ranks no better than the parameter count" in note for note in whole.notes)
     assert not any("left to make" in note for note in whole.notes)
@@ -170,7 +172,7 @@ class Fuse(nn.Module):
 
 def test_an_interrupt_keeps_what_was_judged(teacher: nn.Module, digits: Data, tmp_path: Path) -> None:
     network = nn.Sequential(teacher, Fuse())
-    once: dict[str, Any] = {"rungs": ("refit:0", "inherited:1e", "refit:0"), "students": 12, "seeds": 1}
+    once: dict[str, Any] = {"rungs": ("refit:0", "refit:0"), "students": 12, "seeds": 1}
     Fuse.left = 8 * (len(digits.train) // 64) + 3  # after eight epochs of one student each
     found = calibrate(network, digits, tmp_path, **once)
     assert found.students == 8
@@ -245,7 +247,8 @@ def test_a_network_with_batch_norm_is_told_nothing(digits: Data, tmp_path: Path)
         ({"seconds": 0.0}, SearchError, "seconds=0.0 must be positive"),
         ({"rungs": ("refit:0", "refit:x")}, SearchError, "rung 'refit:x': expected START:STEPS"),
         ({"rungs": ("score:luck",)}, SearchError, "unknown score 'luck'"),
-        ({"truth": "score:params"}, SearchError, "the last rung must give accuracies"),
+        ({"truth": "score:params"}, SearchError, r"truth='score:params' \(--against\): expected a long distillation"),
+        ({"rungs": ("refit:0", "inherited:1e")}, SearchError, "which is none of the rungs refit:0, inherited:1e"),
         ({"rungs": ("inherited:5:nst",)}, StageError, "no feature maps"),
         ({"importance": "size"}, SearchError, "choose one of l1, l2"),
     ],

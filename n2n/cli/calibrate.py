@@ -27,7 +27,8 @@ def command(
     students: Annotated[int | None, typer.Option("--students", help="Size of the panel. [default: 24]")] = None,
     rungs: Annotated[list[str] | None, typer.Option("--rung", help="A rung to compare; may be repeated.")] = None,
     truth: Annotated[
-        str | None, typer.Option("--against", help="The long distillation. [default: inherited:3e]")
+        str | None,
+        typer.Option("--against", help="The long distillation. [default: inherited:3e; more epochs on small data]"),
     ] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", help="Of the long distillation. [default: 2]")] = None,
     granularity: options.Granularity = None,

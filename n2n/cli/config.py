@@ -13,7 +13,7 @@ import torch
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from n2n.agents import AGENTS
-from n2n.calibration import RUNGS, SEEDS, STUDENTS, TRUTH
+from n2n.calibration import RUNGS, SEEDS, STUDENTS
 from n2n.comparison import BASELINES, RUNG
 from n2n.distill.objectives.expression import parse
 from n2n.policies.files import DEFAULT_AGENT
@@ -177,6 +177,7 @@ class SearchSettings(NetworkSettings, SpaceSettings):
     ladder: tuple[str, ...] = ()
     promote: Annotated[float, Field(gt=0, le=1)] = 0.4
     expects: dict[str, tuple[float, float, float]] = Field(default_factory=dict)
+    calibrated_for: str | None = None
     shortfall: Annotated[float, Field(gt=0, le=1)] | None = None
     evaluate: ScoreName | None = None
     prefilter: ScoreName | None = None
@@ -229,7 +230,7 @@ class CalibrateSettings(NetworkSettings):
     seconds: Annotated[float, Field(gt=0)] | None = None
     students: Annotated[int, Field(gt=0)] = STUDENTS
     rungs: tuple[str, ...] = RUNGS
-    truth: str = TRUTH
+    truth: str | None = None
     seeds: Annotated[int, Field(gt=0)] = SEEDS
     granularity: Literal["layer", "block"] = "block"
     objective: Objective = "kd"

@@ -16,6 +16,7 @@ from n2n.cli.door import OK, UNMET, Outcome, run, say
 from n2n.cli.networks import DEFAULT_DATA, Chosen, chosen, load_data, rest_of_command, trained, untrained
 from n2n.cli.train_teacher import fit
 from n2n.data import DATA, example_inputs
+from n2n.distill.teacher import fingerprint
 from n2n.job import SearchResult
 from n2n.main_job import search as find_students
 from n2n.report.tables import HEADER, aligned, figures_table
@@ -32,7 +33,8 @@ ELSEWHERE = ("workers", "address", "gpus_per_worker", "seconds", "cache")
 TEACHER = "teacher"
 """The folder of such a teacher in that of the run."""
 AT_THE_DOOR = {
-    "out", "resume", "data", "data_dir", "teacher", "network", "network_args", "weights", "space", "against"
+    "out", "resume", "data", "data_dir", "teacher", "network", "network_args", "weights", "space", "against",
+    "calibrated_for",
 }  # fmt: skip
 """Settings that the command turns into the network and the data; the others go on to `n2n.search` as they are."""
 
@@ -255,6 +257,12 @@ def search(settings: SearchSettings, *, quiet: bool = False) -> Outcome:
         save_teacher(out / TEACHER, taken.network, card)
         settings = settings.model_copy(update={"teacher": out / TEACHER, "force": True})
     taken = trained(taken, settings)
+    known = fingerprint(taken.network)
+    if settings.calibrated_for not in (None, known):
+        raise ConfigError(
+            f"the ladder was calibrated for the teacher {settings.calibrated_for}, and this is {known}: run `n2n"
+            " calibrate` on this one, or leave out --config"
+        )
     for note in taken.data.notes:
         say(f"note: {note}")
     result = find_students(

@@ -57,6 +57,8 @@ class Distillation:
         images = len(self.training.train) if self.subset is None else len(self.subset)
         start = "fresh" if self.start == "fresh" else f"{self.start} by {self.importance}"
         steps = total_steps(self.recipe, images)
+        if not steps and self.closed_form is not None:
+            return f"solved on {len(self.closed_form.images)} images, {start}, accuracy on {len(self.validation)}"
         return (
             f"{self.recipe.objective}, {steps} steps of {min(self.recipe.batch_size, images)} on {images} images,"
             f" {start}, accuracy on {len(self.validation)}"

@@ -10,6 +10,7 @@ import numpy as np
 from n2n.evaluate.judgements import Judgement
 from n2n.evaluate.ladder import Correction, correction, signal
 from n2n.evaluate.ranking import Ranking, ranking, ranking_gain
+from n2n.evaluate.rungs import cheapest_first
 
 FEWEST = 8
 """Students that a panel needs before a bootstrap interval over them says anything."""
@@ -153,12 +154,12 @@ def recommended(lines: Sequence[Fidelity], truth: str) -> tuple[str, ...]:
         if one.ranking.tau > floor and (not chosen or one.ranking.tau >= chosen[-1].ranking.tau + WORTH):
             chosen.append(one)
     if chosen and chosen[-1].measure != "score":
-        return tuple(one.rung for one in chosen)
+        return cheapest_first(tuple(one.rung for one in chosen))
     able = [one for one in rungs if one.measure != "score"]
     if not able:
         return (*(one.rung for one in chosen), truth)
     last = max(able, key=lambda one: one.ranking.tau)
-    return (*(one.rung for one in chosen if one.seconds < last.seconds and one is not last), last.rung)
+    return cheapest_first((*(one.rung for one in chosen if one.seconds < last.seconds and one is not last), last.rung))
 
 
 def expectations(judgements: Sequence[Judgement], rungs: Sequence[str], truth: str) -> dict[str, Correction]:
@@ -186,5 +187,7 @@ def in_words(lines: Sequence[Fidelity], noise: Ranking | None) -> tuple[str, ...
                 f" {size.ranking.tau:.2f}, difference {one.gain.tau:+.2f} ({one.gain.low:+.2f} to {one.gain.high:+.2f})"
             )
     if noise is not None:
-        said.append(f"two seeds of the long distillation agree at tau {noise.tau:.2f}: no rung can show more than that")
+        said.append(
+            f"two seeds of the long distillation agree at tau {noise.tau:.2f}: of what is above little can be said"
+        )
     return tuple(said)

@@ -54,6 +54,7 @@ class Memory:
         wanted = {"format": FORMAT, "teacher": teacher, "data": data}
         try:
             with self._open() as connection:
+                _refuse_others(connection, self.path)
                 connection.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
                 connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", wanted.items())
                 connection.execute(
@@ -176,3 +177,18 @@ def remembered(evaluate: Evaluate, memory: Memory, *, recipe: str, seed: int) ->
         seed: of the run.
     """
     return Remembered(evaluate, memory, recipe, seed)
+
+
+def _refuse_others(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuses a database that holds something else, before anything is written into it.
+
+    Raises:
+        CacheError: it has other tables.
+    """
+    tables = {str(name) for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    others = sorted(name for name in tables - {"meta", "judgements"} if not name.startswith("sqlite_"))
+    if others:
+        raise CacheError(
+            f"{path} is a database of something else (it has the table {', '.join(others)}): name another file for the"
+            " judgements"
+        )

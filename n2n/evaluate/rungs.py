@@ -39,6 +39,13 @@ class Rung:
     short: bool
     score: str = ""
 
+    @property
+    def length(self) -> tuple[int, float]:
+        """By which rungs are ordered: scores, then steps, then epochs."""
+        if self.recipe is None:
+            return 0, 0.0
+        return (1, float(self.recipe.steps or 0)) if self.short else (2, self.recipe.epochs or 0.0)
+
 
 def parse_rung(name: str, *, objective: str = "kd") -> Rung:
     """The rung of a name `START:STEPS[:OBJECTIVE]`, `START:EPOCHSe[:OBJECTIVE]` or `score:NAME`.
@@ -100,7 +107,8 @@ def parse_ladder(names: tuple[str, ...], *, objective: str = "kd") -> tuple[Rung
     """The rungs of a ladder, cheapest first.
 
     Raises:
-        RungError: a name that cannot be read, one that comes twice, or a score where accuracies are needed.
+        RungError: a name that cannot be read, one that comes twice, a longer rung before a shorter one, or a score
+            where accuracies are needed.
     """
     if len(set(names)) < len(names):
         raise RungError(f"ladder {', '.join(names)}: every rung may come once only")
@@ -110,4 +118,18 @@ def parse_ladder(names: tuple[str, ...], *, objective: str = "kd") -> tuple[Rung
         raise RungError(f"ladder {', '.join(names)}: two of the rungs judge alike; leave out one")
     if rungs and rungs[-1].score:
         raise RungError(f"ladder {', '.join(names)}: the last rung must give accuracies; add one, e.g. refit:0")
+    ordered = cheapest_first(names)
+    if ordered != names:
+        raise RungError(f"ladder {', '.join(names)}: expected the cheapest rung first; say {', '.join(ordered)}")
     return rungs
+
+
+def cheapest_first(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The rungs as they are, or, where a longer one comes before a shorter one of the same start, by their lengths."""
+    rungs = [parse_rung(name) for name in names]
+    turned = any(
+        one.start == other.start and bool(one.score) == bool(other.score) and one.length > other.length
+        for place, one in enumerate(rungs)
+        for other in rungs[place:]
+    )
+    return tuple(one.name for one in sorted(rungs, key=lambda rung: rung.length)) if turned else names

@@ -75,6 +75,8 @@ def az_trainability(network: nn.Module, probe: Probe) -> float:
         for before, after in pairwise(blocks):
             if not _shrinks(before, after):
                 continue
+            if not after.output.requires_grad:
+                raise ScoreError("az_trainability: a block lets nothing of its input through; take another score")
             sent = torch.randint_like(after.output, 2) * 2 - 1
             (found,) = torch.autograd.grad(
                 after.output, before.output, sent, retain_graph=True, allow_unused=True, materialize_grads=True

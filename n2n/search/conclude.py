@@ -233,11 +233,21 @@ def concluding(
     return done
 
 
+LOST = 0.02
+"""By how much a finished student may be below its quick judgement, which sees fewer images, without a word."""
+
+
 def _remarks(student: StudentResult, choice: Choice, fitted: FitResult) -> list[str]:
     notes = []
     if fitted.reason:
         what = "diverged" if fitted.diverged else "was in vain" if UNDONE in fitted.reason else "was cut short"
         notes.append(f"The distillation of student {student.rank} {what}: {fitted.reason}.")
+    quick, final = student.quick_accuracy, student.figures.validation_accuracy
+    if quick is not None and final is not None and final < quick - LOST:
+        notes.append(
+            f"Student {student.rank} ended at {final:.2%} on validation, below the {quick:.2%} of its quick judgement:"
+            " distil longer (final_epochs), or from where it was judged (final_start='refit')."
+        )
     if student.violations and not choice.violations:
         notes.append(f"Student {student.rank} misses the budget as measured: {'; '.join(student.violations)}.")
     return notes

@@ -166,6 +166,6 @@ def test_in_words() -> None:
         " (-0.30 to +0.20)",
         "inherited:60 is not shown to rank better than the parameter count on this panel: tau 0.60 against 0.50,"
         " difference +0.10 (-0.05 to +0.25)",
-        "two seeds of the long distillation agree at tau 0.93: no rung can show more than that",
+        "two seeds of the long distillation agree at tau 0.93: of what is above little can be said",
     )
     assert in_words([COUNT, better], None) == ()

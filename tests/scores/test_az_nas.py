@@ -95,6 +95,9 @@ def test_the_blocks_of_a_cell_network_are_its_cells() -> None:
     assert az_progressivity(network, probe(images)) < math.inf
     with pytest.raises(ScoreError, match="a block passes on what it is given"):
         az_trainability(network, probe(images))
+    nothing = space.build(space.from_code("000000"), inherit=False, seed=0)
+    with pytest.raises(ScoreError, match="a block lets nothing of its input through"):
+        az_trainability(nothing, probe(images))
 
 
 def test_features_of_a_block_are_behind_its_activation():

@@ -47,11 +47,13 @@ def finish(network: nn.Module, example: Tensor, digits: Data) -> Finish:
     return Finish(Teacher(network, digits.training), digits, example, options, Timings(example))
 
 
-def concluded(finish: Finish, out: Path, *, budget: Budget | None = None, display: Display | None = None) -> Concluded:
+def concluded(
+    finish: Finish, out: Path, *, budget: Budget | None = None, display: Display | None = None, quick: float = 0.0
+) -> Concluded:
     """Finishes two students: the narrowest, and one of half the widths."""
     space = TeacherSpaces(finish.teacher.network, finish.example_inputs, finish.options).shrinkage(None, Budget())
     students = [smallest(space), space.student(replay(space, (4,) * space.num_decisions))]
-    judged = fake(space, lambda student: 0.5)(students)
+    judged = fake(space, lambda student: quick)(students)
     choices = [Choice(one, 0.5, ()) for one in judged]
     spaces = {one.fingerprint: space for one in judged}
     return conclude(choices, spaces, finish, out, display or Silent(), budget=budget or Budget())
@@ -62,6 +64,12 @@ def test_without_a_limit_both_are_finished(finish: Finish, tmp_path: Path) -> No
     assert [student.rank for student in done.students] == [1, 2]
     assert all(student.meets_budget and student.steps > 3 for student in done.students)
     assert done.notes == []
+
+
+def test_a_student_that_ends_below_its_quick_judgement_is_told(finish: Finish, tmp_path: Path) -> None:
+    done = concluded(finish, tmp_path, quick=0.5)
+    assert len(done.notes) == 2
+    assert "on validation, below the 50.00% of its quick judgement: distil longer" in done.notes[0]
 
 
 def test_a_deadline_cuts_short_and_leaves_out_and_says_so(finish: Finish, tmp_path: Path) -> None:
