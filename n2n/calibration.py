@@ -32,10 +32,10 @@ from n2n.evaluate.fidelity import (
 )
 from n2n.evaluate.judgements import Judgement, append_judgement, keys, read_judgements
 from n2n.evaluate.ranking import Ranking
-from n2n.evaluate.rungs import RungError, parse_rung
+from n2n.evaluate.rungs import parse_rung
 from n2n.networks import Timings
 from n2n.report.fidelity import CSV_COLUMNS, csv_rows, ladder_toml, markdown_table, plain_table, plot_fidelity
-from n2n.search.checks import check_network, warn_of_chance
+from n2n.search.checks import check_network, check_truth, warn_of_chance
 from n2n.search.conclude import Finish
 from n2n.search.environment import environment
 from n2n.search.errors import ArtefactError, SearchError, WriteError
@@ -139,7 +139,7 @@ def calibrate(
     """
     begun = time.monotonic()
     truth = truth or f"inherited:{full_epochs(len(data.training.train)):g}e"
-    _check_truth(truth, rungs, objective)
+    check_truth(truth, rungs, objective)
     compared = tuple(sorted(dict.fromkeys(rungs), key=lambda one: parse_rung(one, objective=objective).length))
     options = SearchOptions(ladder=(*compared, truth), seconds=seconds, seed=seed, granularity=granularity,
                             objective=objective, importance=importance, device=device, precision=precision)  # fmt: skip
@@ -173,25 +173,6 @@ def calibrate(
     with hold(folder), Logged(display(progress), folder / "run.log") as shown:
         work.run(shown, None if seconds is None else begun + seconds)
     return _conclude(work)
-
-
-def _check_truth(truth: str, rungs: Sequence[str], objective: str) -> None:
-    """Refuses a yardstick that is none.
-
-    Raises:
-        SearchError: it is a score, or one of the rungs that are measured with it.
-    """
-    try:
-        found = parse_rung(truth, objective=objective)
-        for one in rungs:
-            parse_rung(one, objective=objective)
-    except RungError as error:
-        raise SearchError(str(error)) from error
-    if found.recipe is None or truth in rungs:
-        raise SearchError(
-            f"truth={truth!r} (--against): expected a long distillation such as 'inherited:3e', which is none of the"
-            f" rungs {', '.join(rungs)}"
-        )
 
 
 def _settings(finish: Finish, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from torch import nn
 from n2n.data.base import TrainingData
 from n2n.evaluate.base import evaluation_seed
 from n2n.evaluate.probing import draw_probe
-from n2n.score_file import CODE, FAILURE, MACS, PARAMETERS, SECONDS, ScoreFile
 from n2n.scores import AGGREGATES, NEEDS_TEACHER, SCORES, Probe, ScoreError, aggregate
 from n2n.search.errors import ArtefactError, SearchError
+from n2n.search.score_file import CODE, FAILURE, MACS, PARAMETERS, SECONDS, ScoreFile
 from search_spaces.base import Draft
 from search_spaces.published import PublishedArchitecture, PublishedSpace
 

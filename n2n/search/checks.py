@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from n2n.data.base import TrainingData
 from n2n.distill.teacher import Teacher
+from n2n.evaluate.rungs import RungError, parse_rung
 from n2n.networks import build_teacher
 from n2n.scores import ScoreError
 from n2n.scores.before_pooling import classifier_of
@@ -171,3 +172,22 @@ def check_scores(
 def _width(network: nn.Module, example: Tensor, score: str) -> int:
     """What the classifier takes of an example: features, or channels of a convolution."""
     return int(classifier_of(network, example, score).weight.shape[1])
+
+
+def check_truth(truth: str, rungs: Sequence[str], objective: str) -> None:
+    """Refuses a yardstick that is none.
+
+    Raises:
+        SearchError: it is a score, or one of the rungs that are measured with it.
+    """
+    try:
+        found = parse_rung(truth, objective=objective)
+        for one in rungs:
+            parse_rung(one, objective=objective)
+    except RungError as error:
+        raise SearchError(str(error)) from error
+    if found.recipe is None or truth in rungs:
+        raise SearchError(
+            f"truth={truth!r} (--against): expected a long distillation such as 'inherited:3e', which is none of the"
+            f" rungs {', '.join(rungs)}"
+        )
