@@ -77,27 +77,45 @@ def reward_taus(name: str) -> dict[str, tuple[float, float]]:
 
 TRUTH = "inherited:3e"
 """The long distillation that judgements are measured with."""
-BESIDE = ("parameter count", PAPER, "refit:0", "refit:60", "inherited:60", "inherited:100")
+BESIDE = (
+    "parameter count",
+    PAPER,
+    "score:taught_capacity",
+    "refit:0",
+    "refit:20",
+    "refit:40",
+    "refit:60",
+    "inherited:60",
+    "inherited:100",
+)
 """What is shown beside the paper's recipe on the students that it has judged."""
 
 
-def beside_paper() -> str:
-    """How judgements rank the students that the paper's recipe has judged, on each panel, by their better measure."""
+def beside() -> dict[str, dict[str, str]]:
+    """How judgements rank the students that the paper's recipe has judged, by panel and rung; the better measure."""
     found: dict[str, dict[str, str]] = {}
-    headers = []
     for name, words in (("fashion-mnist", "Fashion-MNIST"), ("cifar-10", "CIFAR-10")):
         judgements = read_judgements(RESULTS / f"{name}-evaluators.csv")
         students = {one.fingerprint for one in judgements if one.rung == PAPER and one.ok}
         if len(students) < FEWEST_FOR_INTERVAL:
             continue
-        headers.append(f"{words}, {len(students)} students")
+        panel = found.setdefault(f"{words}, {len(students)} students", {})
         for line in fidelities([one for one in judgements if one.fingerprint in students], TRUTH):
             ranks = line.ranking
             cell = f"{ranks.tau:.2f} ({ranks.low:.2f} to {ranks.high:.2f})"
-            best = found.setdefault(line.rung, {}).get(headers[-1], "")
-            found[line.rung][headers[-1]] = max(best, cell, key=lambda text: float(text.split()[0]) if text else -2.0)
-    lines = [(rung, *(found.get(rung, {}).get(header, "") for header in headers)) for rung in BESIDE]
-    return markdown(("judgement", *headers), lines) if headers else "Not run yet."
+            panel[line.rung] = max(panel.get(line.rung, ""), cell, key=_tau)
+    return found
+
+
+def _tau(cell: str) -> float:
+    return float(cell.split()[0]) if cell else -2.0
+
+
+def beside_paper() -> str:
+    """The same as a table."""
+    found = beside()
+    lines = [(rung, *(panel.get(rung, "") for panel in found.values())) for rung in BESIDE]
+    return markdown(("judgement", *found), lines) if found else "Not run yet."
 
 
 SOLVED = {"refit:3e": "in the smaller steps of such starts", "refit:3e usual steps": "in the steps of inherited starts"}
@@ -119,7 +137,7 @@ def starts() -> str:
     )
 
 
-HEADLINES = ("refit:0", "refit:40", "refit:60", "score:taught_capacity", "inherited:100")
+HEADLINES = ("refit:0", "refit:20", "refit:40", "refit:60", "score:taught_capacity", "inherited:100")
 
 
 def headline() -> str:
@@ -140,7 +158,10 @@ def headline() -> str:
         f"MNIST,"
         f" and the cost beside the paper's five epochs: {'; '.join(words)}; the parameter count {interval(count)}; two"
         f" seeds of the three epochs {interval(noise)}."
-    )
+        + "".join(f" On the students that the paper's recipe has judged ({where}): {PAPER} {panel[PAPER]}, "
+                  + ", ".join(f"`{rung}` {panel[rung]}" for rung in HEADLINES if rung in panel) + "."
+                  for where, panel in beside().items())
+    )  # fmt: skip
 
 
 def ladder_rewards(name: str) -> str:

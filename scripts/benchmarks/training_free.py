@@ -44,8 +44,6 @@ TIMED = 4
 CLASSES = 100
 EVALUATIONS, POPULATION, TOURNAMENT, SEARCHES = 1000, 36, 8, 2
 AGENTS = ("evolution", "random")
-AVERAGED = ("diswot",)
-"""What is drawn anew in student and teacher: of cells the mean over as many seeds as S0 has."""
 SCORED = [name for name in SCORES if name not in SOLVES]
 """Without those that look at what students inherit, which order published ones as `live_capacity` does."""
 
@@ -72,14 +70,14 @@ def score_nb201(training: TrainingData, data_dir: Path, raw: Path, names: Sequen
     codes = nb201_codes(data_dir)
     for many in (len(codes) // 4, len(codes)):
         for name in names:
-            taken(nas_bench_201(), codes[:many], training, raw, "nb201", name, 0, SEEDS if name in AVERAGED else 1)
+            taken(nas_bench_201(), codes[:many], training, raw, "nb201", name, 0)
 
 
 def taken(space: PublishedSpace, codes: Sequence[str], training: TrainingData, raw: Path, part: str, name: str,
-          seed: int, seeds: int = 1) -> None:  # fmt: skip
-    """One score of all codes, the mean over seeds; the rows that are missing are made."""
+          seed: int) -> None:  # fmt: skip
+    """One score of all codes; the rows that are missing are made."""
     start = time.monotonic()
-    score_population(space, codes, training, scores=(name,), out=raw / f"{part}-{name}.csv", seed=seed, seeds=seeds,
+    score_population(space, codes, training, scores=(name,), out=raw / f"{part}-{name}.csv", seed=seed,
                      batch=BATCH[part.split("-")[0]])  # fmt: skip
     print(f"{part} {name}: {time.monotonic() - start:.0f} s", flush=True)
 
