@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from torch import nn
 
 from n2n.agents import AGENTS
 from n2n.cli import options, search_space
@@ -257,12 +258,7 @@ def search(settings: SearchSettings, *, quiet: bool = False) -> Outcome:
         save_teacher(out / TEACHER, taken.network, card)
         settings = settings.model_copy(update={"teacher": out / TEACHER, "force": True})
     taken = trained(taken, settings)
-    known = fingerprint(taken.network)
-    if settings.calibrated_for not in (None, known):
-        raise ConfigError(
-            f"the ladder was calibrated for the teacher {settings.calibrated_for}, and this is {known}: run `n2n"
-            " calibrate` on this one, or leave out --config"
-        )
+    check_calibration(settings, taken.network)
     for note in taken.data.notes:
         say(f"note: {note}")
     result = find_students(
@@ -277,6 +273,20 @@ def search(settings: SearchSettings, *, quiet: bool = False) -> Outcome:
         **arguments(settings),
     )
     return outcome(result, rest_of_command(taken))
+
+
+def check_calibration(settings: SearchSettings, network: nn.Module) -> None:
+    """Refuses a ladder that was calibrated for another teacher.
+
+    Raises:
+        ConfigError: both are named.
+    """
+    known = fingerprint(network)
+    if settings.calibrated_for not in (None, known):
+        raise ConfigError(
+            f"the ladder was calibrated for the teacher {settings.calibrated_for}, and this is {known}: run `n2n"
+            " calibrate` on this one, or leave out its ladder.toml"
+        )
 
 
 def arguments(settings: SearchSettings) -> dict[str, Any]:

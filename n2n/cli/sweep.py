@@ -14,7 +14,7 @@ from n2n.cli.config import ConfigError, SearchSettings
 from n2n.cli.config import settings as validated
 from n2n.cli.door import OK, REFUSALS, UNMET, Outcome, run, say
 from n2n.cli.networks import chosen, trained
-from n2n.cli.search import arguments, kept
+from n2n.cli.search import arguments, check_calibration, kept
 from n2n.cli.sweep_config import SweepSettings, read_sweep, to_toml, trials_of
 from n2n.data import example_inputs
 from n2n.distill.teacher import fingerprint
@@ -105,6 +105,7 @@ class Search:
         taken = chosen(asked)
         assert taken is not None  # the door has seen to it
         taken = trained(taken, asked)
+        check_calibration(asked, taken.network)
         if asked.cache is None:
             cache = shared / f"{fingerprint(taken.network)}-{taken.data.training.fingerprint}.sqlite"
             asked = asked.model_copy(update={"cache": cache})

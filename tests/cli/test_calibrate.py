@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -64,6 +65,19 @@ def test_the_ladder_is_read_by_a_search(
     with closing(sqlite3.connect(tmp_path / "run" / "evaluations.sqlite")) as store:
         rungs = {rung for (rung,) in store.execute("SELECT rung FROM evaluations WHERE status = 'ok'")}
     assert rungs <= {*ladder}
+
+
+def test_the_ladder_of_another_teacher_is_refused(
+    calibrated: tuple[Path, Result], n2n: Run, teacher: Path, tmp_path: Path
+) -> None:
+    ladder = (calibrated[0] / "ladder.toml").read_text()
+    (known,) = re.findall(r'calibrated_for = "(\w+)"', ladder)
+    (tmp_path / "other.toml").write_text(ladder.replace(known, "0123456789abcdef"))
+    config = ("--config", tmp_path / "other.toml")
+    result = n2n("search", "--teacher", teacher, "--out", tmp_path / "run", *config, *TINY)
+    assert result.exit_code == 2
+    assert f"calibrated for the teacher 0123456789abcdef, and this is {known}" in result.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_ladder_from_flags(n2n: Run, teacher: Path, tmp_path: Path) -> None:

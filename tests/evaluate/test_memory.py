@@ -107,6 +107,16 @@ def test_a_folder_that_is_not_there_is_told(tmp_path):
         opened(tmp_path / "nowhere" / "judged.sqlite")
 
 
+def test_a_database_of_something_else_is_left_as_it_is(tmp_path):
+    path = tmp_path / "users.sqlite"
+    with sqlite3.connect(path) as others:
+        others.execute("CREATE TABLE users (name TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(CacheError, match=r"a database of something else \(it has the table users\): name another file"):
+        opened(path)
+    assert path.read_bytes() == before
+
+
 def test_a_file_that_cannot_be_written_costs_nothing_but_the_memory(world, path):
     memory = opened(path)
     with sqlite3.connect(path) as connection:

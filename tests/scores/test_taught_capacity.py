@@ -98,3 +98,17 @@ def test_students_of_a_teacher_are_solved_and_those_that_know_more_score_higher(
     assert found.score == pytest.approx(taught_capacity(built, replace(probe, solve=lambda _: None)))
     fresh = space.build(student, inherit=False, seed=0)
     assert found.score > taught_capacity(fresh, replace(probe, solve=lambda _: None))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"labels": None}, "images and labels as tensors, found Tensor and NoneType"),
+        ({"labels": torch.tensor([0.0, 1.0])}, "labels in int64, found torch.float32 and torch.float32"),
+        ({"images": IMAGES.byte()}, "images in floating point"),
+        ({"seed": -1}, r"a seed in \[0, 2\^32\), found -1"),
+    ],
+)
+def test_a_probe_that_no_score_can_look_at_is_refused(changed: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        seen(**changed)

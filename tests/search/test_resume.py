@@ -199,6 +199,10 @@ def test_what_cannot_be_gone_on_with_is_refused(network: nn.Module, digits: Data
 
     with pytest.raises(ArtefactError, match=r"no config\.json"):
         run(tmp_path / "nothing", Judge(), resume=True)
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "states.json").write_text("{}")
+    with pytest.raises(ArtefactError, match="is a sweep, not a single run: `n2n sweep --resume"):
+        run(tmp_path / "sweep", Judge(), resume=True)
     with pytest.raises(Killed):
         run(tmp_path / "cut", Judge(5))
     with pytest.raises(ArtefactError, match="seed=0, not 1"):

@@ -162,6 +162,7 @@ def test_the_options_are_kept(teacher: nn.Module, digits: Data, tmp_path: Path) 
     [
         ({"evaluate": "best"}, "evaluate='best' does not exist; choose one of params, macs"),
         ({"prefilter": "best"}, "prefilter='best' does not exist"),
+        ({"evaluate": "az_nas"}, "evaluate='az_nas' is an aggregate, .* take one of its parts .az_expressivity"),
         ({"evaluate": "naswot", "steps": 5}, "judges students without distilling any, so that steps=5"),
         ({"evaluate": "naswot", "ladder": ("refit:0",)}, "so that ladder="),
         ({"evaluate": "naswot", "prefilter": "macs"}, "so that prefilter='macs'"),
