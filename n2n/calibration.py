@@ -9,12 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from n2n.data import Data
 from n2n.data import example_inputs as examples_of
 from n2n.distill.fit import check_objective
+from n2n.distill.probe import threads_put_back
 from n2n.distill.recipe import full_epochs
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluate
@@ -106,6 +108,7 @@ def calibrate(
     importance: str = "l1",
     device: str = "cpu",
     precision: str = "auto",
+    threads: int | None = None,
     progress: bool = True,
 ) -> Calibration:
     """Judges a panel of students by every rung and by a long distillation, and says which rungs rank like the latter.
@@ -126,6 +129,7 @@ def calibrate(
         truth: the rung, a long distillation, that the others are measured with; by default as long as that of a search,
             three epochs from inherited weights, or as many as make 600 steps on small data.
         seeds: of the long distillation.
+        threads: of torch meanwhile; None leaves them as they are. Compare seconds only of judgements with as many.
         seed, granularity, objective, importance, device, precision: as in `n2n.search`.
 
     Raises:
@@ -142,7 +146,8 @@ def calibrate(
     check_truth(truth, rungs, objective)
     compared = tuple(sorted(dict.fromkeys(rungs), key=lambda one: parse_rung(one, objective=objective).length))
     options = SearchOptions(ladder=(*compared, truth), seconds=seconds, seed=seed, granularity=granularity,
-                            objective=objective, importance=importance, device=device, precision=precision)  # fmt: skip
+                            objective=objective, importance=importance, device=device, precision=precision,
+                            threads=threads)  # fmt: skip
     if students < FEWEST:
         raise SearchError(f"students={students}: a panel needs {FEWEST} students or more for an interval")
     if seeds < 1:
@@ -166,12 +171,14 @@ def calibrate(
             f"students={students}: {teacher.name} has students for {len(members)} of these places only, expected"
             f" {FEWEST} or more; ask for more students, so that places lie closer"
         )
-    if not (folder / SETTINGS).exists():
-        claim_folder(folder, force=False)
-        write_json(folder / SETTINGS, {"settings": settings, "environment": environment(seed, device)})
     work = _Work(folder, finish, space, members, compared, truth, seeds)
-    with hold(folder), Logged(display(progress), folder / "run.log") as shown:
-        work.run(shown, None if seconds is None else begun + seconds)
+    with threads_put_back():
+        torch.set_num_threads(threads or torch.get_num_threads())
+        if not (folder / SETTINGS).exists():
+            claim_folder(folder, force=False)
+            write_json(folder / SETTINGS, {"settings": settings, "environment": environment(seed, device)})
+        with hold(folder), Logged(display(progress), folder / "run.log") as shown:
+            work.run(shown, None if seconds is None else begun + seconds)
     return _conclude(work)
 
 

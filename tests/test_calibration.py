@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -136,6 +137,23 @@ def test_the_same_call_judges_nobody_twice(whole: Calibration, teacher: nn.Modul
     assert again == whole
 
 
+def test_the_threads_are_those_asked_for_and_then_the_earlier_ones(
+    teacher: nn.Module, digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used, append = set(), n2n.calibration.append_judgement
+    before = torch.get_num_threads()
+    asked = 2 if before == 1 and (os.cpu_count() or 1) > 1 else 1
+
+    def watched(*arguments: Any) -> None:
+        used.add(torch.get_num_threads())
+        append(*arguments)
+
+    monkeypatch.setattr(n2n.calibration, "append_judgement", watched)
+    calibrate(teacher, digits, tmp_path / "out", rungs=("inherited:0",), threads=asked)
+    assert used == {asked}
+    assert torch.get_num_threads() == before
+
+
 @pytest.mark.parametrize("share", [0.3, 0.9])
 def test_a_calibration_that_was_killed_ends_like_an_uninterrupted_one(
     whole: Calibration, teacher: nn.Module, digits: Data, tmp_path: Path, share: float
@@ -251,6 +269,7 @@ def test_a_network_with_batch_norm_is_told_nothing(digits: Data, tmp_path: Path)
         ({"rungs": ("refit:0", "inherited:1e")}, SearchError, "which is none of the rungs refit:0, inherited:1e"),
         ({"rungs": ("inherited:5:nst",)}, StageError, "no feature maps"),
         ({"importance": "size"}, SearchError, "choose one of l1, l2"),
+        ({"threads": 0}, SearchError, "threads=0 must be a number from 1"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(

@@ -40,6 +40,9 @@ def command(
     seed: options.Seed = None,
     device: options.Device = None,
     precision: options.Precision = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", help="Of torch, 1 to the machine's cores. [default: torch's own]")
+    ] = None,
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
@@ -67,7 +70,7 @@ def calibrate(settings: CalibrateSettings, *, quiet: bool = False) -> Outcome:
 
 
 ARGUMENTS = ("seconds", "students", "rungs", "truth", "seeds", "seed", "granularity", "objective", "importance",
-             "device", "precision")  # fmt: skip
+             "device", "precision", "threads")  # fmt: skip
 """Settings that are arguments of `n2n.calibrate` under the same name."""
 
 

@@ -236,6 +236,7 @@ class CalibrateSettings(NetworkSettings):
     objective: Objective = "kd"
     importance: Importance = "l1"
     precision: Precision = "auto"
+    threads: Annotated[int, Field(gt=0)] | None = None
 
 
 def _names(value: object) -> object:

@@ -38,7 +38,7 @@ class Evaluation:
         loss: mean cross-entropy on the validation split; None where there is no accuracy.
         parameters: of the student.
         macs: multiply-accumulates of the student for one example.
-        seconds: wall time of the judgement.
+        seconds: wall time of the judgement, on all rungs that the student was on.
         seed: that everything random in it derived from.
         fidelity: how it was judged, in words; two evaluations compare only at equal fidelity.
         latency_ms: median for one example, where it was measured.

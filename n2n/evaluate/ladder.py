@@ -111,7 +111,7 @@ class Ladder:
         last = list(self.rungs)[-1]
         for name, evaluate in self.rungs.items():
             found = evaluate(list(climbing.values()))
-            judged = [replace(one, rung=name, settled=name == last) for one in found]
+            judged = [_beside(one, reached.get(one.fingerprint), rung=name, settled=name == last) for one in found]
             for one in judged:
                 self.climbs.enter(name, one, last=name == last)
                 reached[one.fingerprint] = one  # a student that fails on a dear rung has failed
@@ -126,12 +126,13 @@ class Ladder:
         """The highest evaluations of those students that were judged, e.g. before an interrupt."""
         found = []
         for student in students:
-            for name, evaluate in reversed(list(self.rungs.items())):
+            highest: Evaluation | None = None
+            for name, evaluate in self.rungs.items():
                 kept: list[Evaluation] = evaluate.known([student]) if isinstance(evaluate, Keeping) else []
                 if kept:
-                    settled = name == list(self.rungs)[-1]
-                    found.append(self._estimated(replace(kept[0], rung=name, settled=settled)))
-                    break
+                    highest = _beside(kept[0], highest, rung=name, settled=name == list(self.rungs)[-1])
+            if highest is not None:
+                found.append(self._estimated(highest))
         return found
 
     def _chosen(self, name: str, judged: Sequence[Evaluation]) -> set[str]:
@@ -164,6 +165,12 @@ class Ladder:
             return replace(one, estimate=one.accuracy)
         line = self._line(one.rung)
         return replace(one, estimate=None if line is None else line(value))
+
+
+def _beside(one: Evaluation, lower: Evaluation | None, *, rung: str, settled: bool) -> Evaluation:
+    """The judgement of a rung, with the seconds of those below it."""
+    before = 0.0 if lower is None else lower.seconds
+    return replace(one, rung=rung, settled=settled, seconds=before + one.seconds)
 
 
 def ladder(

@@ -74,6 +74,8 @@ def parse_rung(name: str, *, objective: str = "kd") -> Rung:
     length = float(found["length"])
     if length == 0 and (found["epochs"] or start == "fresh"):
         raise RungError(f"rung {name!r}: a length of 0 judges nothing; {EXAMPLES}")
+    if length == 0 and found["objective"]:
+        raise RungError(f"rung {name!r}: without a step nothing follows the objective; write {f'{start}:0'!r}")
     if found["epochs"]:
         recipe = full_recipe(epochs=length, objective=asked)
     else:

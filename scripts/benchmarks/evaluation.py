@@ -171,25 +171,25 @@ def run(name: str, world: World, members: tuple[Member, ...], wanted: list[str],
 def measure_seconds(name: str, world: World, members: tuple[Member, ...], wanted: list[str], more: Mapping[str, object]
                     ) -> None:  # fmt: skip
     """Judges a few students of all sizes by every rung, one student after the other, and writes the seconds."""
-    rows = []
     judges = {(rung, share): world.judge(rung, 0, share=share) for rung in wanted for share in shares(rung)}
     for judge in judges.values():
         judge([members[0].architecture])  # whatever happens once at the first student is not timed
-    for member in members[:: max(1, len(members) // TIMED)]:
-        for rung in wanted:
-            took = [judges[rung, share]([member.architecture])[0].seconds for share in shares(rung)]
-            seconds = took[0]
-            if len(took) > 1:
-                low, high = SHORTENED
-                seconds += (1 - low) * (took[1] - took[0]) / (high - low)
-            rows.append({"rung": rung, "fingerprint": member.architecture.fingerprint,
-                         "parameters": member.cost.parameters, "seconds": round(seconds, 3),
-                         "extrapolated": int(len(took) > 1), **more})  # fmt: skip
-            print(rung, f"{member.cost.parameters:,}", f"{seconds:.2f} s", flush=True)
     with (RESULTS / f"{name}-seconds.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        table = csv.DictWriter(file, ("rung", "fingerprint", "parameters", "seconds", "extrapolated", *more),
+                               lineterminator="\n")  # fmt: skip
         table.writeheader()
-        table.writerows(rows)
+        for member in members[:: max(1, len(members) // TIMED)]:
+            for rung in wanted:
+                took = [judges[rung, share]([member.architecture])[0].seconds for share in shares(rung)]
+                seconds = took[0]
+                if len(took) > 1:
+                    low, high = SHORTENED
+                    seconds += (1 - low) * (took[1] - took[0]) / (high - low)
+                table.writerow({"rung": rung, "fingerprint": member.architecture.fingerprint,
+                                "parameters": member.cost.parameters, "seconds": round(seconds, 3),
+                                "extrapolated": int(len(took) > 1), **more})  # fmt: skip
+                file.flush()
+                print(rung, f"{member.cost.parameters:,}", f"{seconds:.2f} s", flush=True)
 
 
 def shares(rung: str) -> tuple[float, ...]:

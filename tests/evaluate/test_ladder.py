@@ -140,6 +140,19 @@ def test_what_was_judged_before_an_interrupt_is_known(world, ranks):
     assert [one.rung for one in evaluate.known(students[:3])] == ["dear", "cheap", "cheap"]
 
 
+def test_the_seconds_are_those_of_all_rungs(world, ranks):
+    students, cheap, dear = ranks
+
+    def timed(evaluate, seconds):
+        return cached(lambda batch: [replace(one, seconds=seconds) for one in evaluate(batch)])
+
+    rungs = judges(world, cheap, dear)
+    evaluate = ladder({"cheap": timed(rungs["cheap"], 1.0), "dear": timed(rungs["dear"], 10.0)}, rank=expected, first=2)
+    found = evaluate(students)
+    assert {(one.rung, one.seconds) for one in found} == {("cheap", 1.0), ("dear", 11.0)}
+    assert [one.seconds for one in evaluate.known(students)] == [one.seconds for one in found]
+
+
 @pytest.mark.parametrize(("rungs", "promote", "said"), [({}, 0.5, "one rung"), ({"a": None}, 0.0, "promote")])
 def test_impossible_ladders_are_refused(rungs, promote, said):
     with pytest.raises(ValueError, match=said):

@@ -48,6 +48,7 @@ def test_few_steps_do_not_train_the_modules_of_an_objective():
         ("refit:10:dkdd", "unknown objective 'dkdd'"),
         ("fresh:0", "judges nothing"),
         ("refit:0e", "judges nothing"),
+        ("refit:0:nst", "without a step nothing follows the objective; write 'refit:0'"),
         ("refit:-3", "START:STEPS"),
         ("score:size", "unknown score 'size'; choose one of params"),
     ],
