@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from n2n.cli.main import app
+from n2n.distill.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,7 +47,7 @@ def test_the_python_examples_run_as_printed(tmp_path: Path, monkeypatch: pytest.
     """Only the sizes are smaller: fewer epochs and fewer students."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("N2N_POLICIES", str(tmp_path / "policies"))
-    search, describe, reuse, scores = blocks("python")
+    search, describe, own_objective, reuse, scores = blocks("python")
     small = "evaluations=4, steps=5, final_epochs=0.2, finalists=1"
     reuse = reuse.replace("policy_mode=", f"{small}, policy_mode=").replace(
         'data, max_params="20%")', "data, judged=2, seeds=1)"
@@ -56,6 +57,8 @@ def test_the_python_examples_run_as_printed(tmp_path: Path, monkeypatch: pytest.
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(compile(search, "README.md", "exec"), names)
         exec(compile(describe, "README.md", "exec"), names)
+        monkeypatch.setitem(OBJECTIVES, "huber", OBJECTIVES["kd"])  # taken out again afterwards
+        exec(compile(own_objective, "docs/objectives.md", "exec"), names)
         exec(compile(reuse, "docs/policies.md", "exec"), names)
         exec(compile(scores, "docs/scores.md", "exec"), names)
     lines = printed.getvalue().splitlines()

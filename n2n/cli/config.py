@@ -299,6 +299,10 @@ class DistillSettings(NetworkSettings):
     objective: Objective = "kd"
     layers: Annotated[tuple[tuple[str, str], ...], BeforeValidator(_layers)] = ()
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: Annotated[float, Field(gt=0)] | None = None
+    batch_size: Annotated[int, Field(gt=0)] = 64
+    clip: Annotated[float, Field(gt=0)] | None = None
     precision: Precision = "auto"
 
 

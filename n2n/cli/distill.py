@@ -15,7 +15,8 @@ from n2n.cli.config import ConfigError, DistillSettings
 from n2n.cli.door import Outcome, run, say
 from n2n.cli.evaluate import check_fit
 from n2n.cli.networks import Chosen, chosen, origin_of, rest_of_command, trained, untrained
-from n2n.data import example_inputs
+from n2n.data import DATA, example_inputs
+from n2n.distill.accuracy import at_chance
 from n2n.distill.fit import FitResult, check_objective, fit
 from n2n.distill.recipe import Recipe, full_recipe
 from n2n.distill.teacher import Teacher, fingerprint
@@ -31,12 +32,15 @@ from n2n.search.artefacts import (
     save_student,
 )
 from n2n.search.checks import check_network
-from n2n.search.distilling import CHECKPOINT, PLOT, Keeper
+from n2n.search.distilling import CHECKPOINT, CURVE, PLOT, Keeper
 from n2n.search.files import write_json
 from n2n.search.finish import Figures, measure
 from n2n.search.space_students import published_student
 from n2n.search.teachers import TeacherCard, card_of, save_teacher
 from search_spaces.base import Architecture
+
+LR, LR_ADAM = 0.05, 0.001
+"""The highest learning rate where none is asked for, of SGD and of Adam."""
 
 
 def command(
@@ -70,6 +74,12 @@ def command(
     ema: Annotated[
         float | None, typer.Option("--ema", help="Give back an average of the weights, with this decay, e.g. 0.999.")
     ] = None,
+    optimizer: Annotated[str | None, typer.Option("--optimizer", help="sgd or adam (AdamW). [default: sgd]")] = None,
+    lr: Annotated[
+        float | None, typer.Option("--lr", help="Highest learning rate. [default: 0.05; 0.001 with adam]")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images a step. [default: 64]")] = None,
+    clip: Annotated[float | None, typer.Option("--clip", help="Highest norm of the gradient. [default: none]")] = None,
     out: options.Out = None,
     resume: Annotated[bool | None, typer.Option("--resume", help="Go on from the last epoch kept in --out.")] = None,
     force: options.Force = None,
@@ -119,21 +129,31 @@ def distill(folder: Path | None, settings: DistillSettings) -> Outcome:
     what = settings.student or str(folder)
     onward = "" if state is None else f", going on from step {state.step}"
     length = f"{settings.epochs:g} epochs of {recipe.objective}"
+    student.to(settings.device)
+    start = keeper.measured()[0]
     say(f"distilling {what} from {base.name} on {base.data.name}: {length}{onward}")
-    result = fit(
-        student,
-        base.data.training,
-        recipe,
-        teacher=teacher,
-        seed=settings.seed,
-        device=settings.device,
-        precision=settings.precision,
-        epoch_end=keeper.epoch_end,
-        resume=state,
-    )
+    try:
+        result = fit(
+            student,
+            base.data.training,
+            recipe,
+            teacher=teacher,
+            seed=settings.seed,
+            device=settings.device,
+            precision=settings.precision,
+            epoch_end=keeper.epoch_end,
+            resume=state,
+        )
+    except KeyboardInterrupt:
+        if keeper.rows:
+            say(f"epoch {len(keeper.rows)} is kept: the same command with --resume goes on from there")
+        raise
     if result.diverged:
-        raise ConfigError(f"distilling {what} diverged: {result.reason}; try another --objective or --seed")
-    return _written(work, keeper, result)
+        raise ConfigError(
+            f"distilling {what} diverged: {result.reason}; say a smaller --lr, --clip 1, or a smaller weight in"
+            " --objective"
+        )
+    return _written(work, keeper, result, start)
 
 
 def _opened(folder: Path | None, settings: DistillSettings) -> _Work:
@@ -142,6 +162,11 @@ def _opened(folder: Path | None, settings: DistillSettings) -> _Work:
     if settings.student is None and (settings.student_args or settings.student_weights):
         raise ConfigError("--student-arg and --student-weights go with --student, not with a student folder")
     kept = settings.resume and settings.out is not None and (settings.out / CHECKPOINT).is_file()
+    if settings.resume and not kept and settings.out is not None and (settings.out / CURVE).is_file():
+        raise ConfigError(
+            f"{settings.out} holds a distillation that is done, so that nothing is left to resume; leave out --resume,"
+            " and say --force to do it again"
+        )
     out = options.out_folder(settings.out, force=settings.force or kept)
     if settings.teacher is None and settings.network is None:
         raise ConfigError("n2n distill needs the teacher: --teacher FOLDER, or --network with --weights")
@@ -150,8 +175,14 @@ def _opened(folder: Path | None, settings: DistillSettings) -> _Work:
     trained(base, settings)
     inputs = example_inputs(base.data)  # [1, C, H, W]
     check_network(base.network, inputs, base.data.training)
+    usual = LR if settings.optimizer == "sgd" else LR_ADAM
     recipe = replace(
-        full_recipe(epochs=settings.epochs, objective=settings.objective), ema=settings.ema, layers=settings.layers
+        full_recipe(epochs=settings.epochs, objective=settings.objective, batch_size=settings.batch_size),
+        lr=usual if settings.lr is None else settings.lr,
+        optimizer=settings.optimizer,
+        clip_norm=settings.clip,
+        ema=settings.ema,
+        layers=settings.layers,
     )
     if folder is not None:
         student = check_fit(load_student(folder, base.network, inputs), folder, base.data)
@@ -170,15 +201,15 @@ def _opened(folder: Path | None, settings: DistillSettings) -> _Work:
 def _network(settings: DistillSettings, base: Chosen) -> tuple[nn.Module, dict[str, Any]]:
     """The network of --student, with its weights, and the arguments that it was built with."""
     assert settings.student is not None
-    student, full = untrained(settings.student, settings.student_args, base.data, settings.seed)
+    student, full = untrained(settings.student, settings.student_args, base.data, settings.seed, flag="--student")
     if settings.student_weights is not None:
         load_weights(student, settings.student_weights)
-    check_network(student, example_inputs(base.data), base.data.training)
+    check_network(student, example_inputs(base.data), base.data.training, what="the student")
     return student, settings.student_args if full is None else full
 
 
-def _written(work: _Work, keeper: Keeper, result: FitResult) -> Outcome:
-    """Measures the student, writes its folder, and says how good it is."""
+def _written(work: _Work, keeper: Keeper, result: FitResult, start: float) -> Outcome:
+    """Measures the student, writes its folder, and says how good it is; `start` is its accuracy before."""
     settings, base, teacher, student, out = work.settings, work.base, work.teacher, work.student, work.out
     inputs = example_inputs(base.data)
     of_teacher = measure(teacher.network, inputs, base.data, device=settings.device, precision=settings.precision)
@@ -195,6 +226,7 @@ def _written(work: _Work, keeper: Keeper, result: FitResult) -> Outcome:
         **figures.to_json(),
         "data": base.data.name,
         "distillation_steps": result.steps,
+        "start_validation_accuracy": start,
         "best_epoch": best.epoch,
         "best_epoch_validation_accuracy": best.validation_accuracy,
     }
@@ -205,7 +237,7 @@ def _written(work: _Work, keeper: Keeper, result: FitResult) -> Outcome:
         _save(work, told, of_teacher, made_by)
     plot_curve(out / PLOT, keeper.rows, teacher=teacher.accuracy)
     keeper.clear()
-    return Outcome({"out": str(out), **told}, _show(work, figures, keeper))
+    return Outcome({"out": str(out), **told}, _show(work, figures, keeper, start))
 
 
 def _save(work: _Work, told: dict[str, Any], of_teacher: Figures, made_by: dict[str, Any]) -> None:
@@ -253,7 +285,19 @@ def _card(work: _Work, figures: Figures, result: FitResult) -> TeacherCard:
     )
 
 
-def _show(work: _Work, figures: Figures, keeper: Keeper) -> Callable[[], None]:
+def _worse(work: _Work, reached: float, start: float) -> str:
+    """What to do about a student that ends at chance or below its start; empty for any other."""
+    chance = at_chance(reached, work.base.data.training.validation)
+    if not chance and reached >= start:
+        return ""
+    found = "at chance level" if chance else f"below the {start:.2%} that it started with"
+    return (
+        f"note: the student ended {found}: try more --epochs, a smaller --lr or --clip 1, or a smaller weight of the"
+        " objective, whose published one may be too large for these networks and images"
+    )
+
+
+def _show(work: _Work, figures: Figures, keeper: Keeper, start: float) -> Callable[[], None]:
     """The outcome in words."""
 
     def show() -> None:
@@ -268,7 +312,16 @@ def _show(work: _Work, figures: Figures, keeper: Keeper) -> Callable[[], None]:
             f"these are of the last epoch; the best on validation was epoch {best.epoch} of {len(keeper.rows)} with "
             f"{best.validation_accuracy:.2%}"
         )
-        rest = rest_of_command(base) if work.folder is not None else ""
+        if note := _worse(work, figures.validation_accuracy, start):
+            typer.echo(note)
+        rest = rest_of_command(base) if work.folder is not None else _rest_of_own(work)
         typer.echo(f"written to {work.out}; measure it again: n2n evaluate {work.out}{rest}")
 
     return show
+
+
+def _rest_of_own(work: _Work) -> str:
+    """What `n2n evaluate` needs besides the folder of a `--student` network."""
+    name, source = work.settings.student, work.base.source
+    network = f" --network {name}" if name is not None and ":" in name else ""
+    return network + ("" if source in DATA else f" --data {source}")

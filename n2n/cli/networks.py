@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from n2n.cli.config import ConfigError, DataSettings, NetworkSettings, known
@@ -101,14 +102,20 @@ def note_other_data(folder: Path, data: Data, fingerprint: str) -> None:
         say(f"note: {data.name} as loaded here is not what {folder} was made with ({found}); {risk}")
 
 
-def untrained(name: str, arguments: dict[str, Any], data: Data, seed: int) -> tuple[nn.Module, dict[str, Any] | None]:
+def untrained(
+    name: str, arguments: dict[str, Any], data: Data, seed: int, *, flag: str = "--network"
+) -> tuple[nn.Module, dict[str, Any] | None]:
     """A fresh network that fits the data, with all arguments that a built-in teacher was built with.
+
+    The user's own is built with torch's generator at the seed. `flag` is what errors call the name.
 
     Raises:
         ConfigError: unknown name or argument.
     """
     if ":" in name:
-        return own_network(name, arguments), None
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return own_network(name, arguments, flag=flag), None
     known(name, TEACHERS, "network")
     return built_in(name, {"classes": data.classes, **arguments}, data.training.input_shape, seed)
 
@@ -204,8 +211,10 @@ def runs_code(source: str) -> bool:
     return ":" in source and source not in DATA and not source.endswith(".npz") and not Path(source).is_dir()
 
 
-def own_network(name: str, arguments: dict[str, Any]) -> nn.Module:
+def own_network(name: str, arguments: dict[str, Any], *, flag: str = "--network") -> nn.Module:
     """The network that the user's `module:function` returns; the module is looked for in the working directory too.
+
+    `flag` is what errors call the name.
 
     Raises:
         ConfigError: no such module or function, or it does not return a torch.nn.Module.
@@ -214,10 +223,10 @@ def own_network(name: str, arguments: dict[str, Any]) -> nn.Module:
     try:
         make = resolve(name)
     except DataError as error:
-        raise ConfigError(f"--network {error}") from None
+        raise ConfigError(f"{flag} {error}") from None
     network = make(**arguments)
     if not isinstance(network, nn.Module):
-        raise ConfigError(f"--network {name} returned a {type(network).__name__}, expected a torch.nn.Module")
+        raise ConfigError(f"{flag} {name} returned a {type(network).__name__}, expected a torch.nn.Module")
     return network
 
 

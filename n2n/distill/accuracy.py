@@ -40,6 +40,16 @@ def predict(
     return torch.cat(logits)  # [n, K]
 
 
+def chance_level(split: Split) -> float:
+    """The accuracy of always naming the most common class of a split."""
+    return torch.bincount(split.labels).max().item() / len(split)
+
+
+def at_chance(accuracy: float, split: Split) -> bool:
+    """Whether an accuracy on a split is hardly above that of always naming its most common class."""
+    return accuracy <= 1.2 * chance_level(split)
+
+
 def accuracy(
     network: nn.Module,
     split: Split,

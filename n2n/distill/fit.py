@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from n2n.data.base import TrainingData
 from n2n.distill.loop import Loop, Progress, Told, draws_anew
-from n2n.distill.matching import places_in
+from n2n.distill.matching import places_in, reads_layers
 from n2n.distill.objectives.expression import ObjectiveError, parse
 from n2n.distill.precision import Precision, Wish, resolve
 from n2n.distill.recipe import Recipe, teacher_recipe, total_steps
@@ -130,10 +130,16 @@ def check_objective(objective: str, teacher: Teacher, layers: Layers = ()) -> No
     """Refuses, before anything is trained, an objective that looks at feature maps which the teacher does not have.
 
     Raises:
-        ObjectiveError: it cannot be read.
+        ObjectiveError: it cannot be read, or looks at none of the layers that are named.
         StageError: the teacher has no such maps; the message says what to do.
     """
-    places_in(teacher, parse(objective), layers)
+    expression = parse(objective)
+    if layers and not reads_layers(expression):
+        raise ObjectiveError(
+            f"objective {objective!r} compares no maps that can be named: leave out the layers"
+            f" {', '.join('='.join(pair) for pair in layers)}, or add a term that does, such as attention"
+        )
+    places_in(teacher, expression, layers)
 
 
 def prepare_views(training: TrainingData, recipe: Recipe, teacher: Teacher, subset: Tensor | None = None) -> None:

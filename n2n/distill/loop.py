@@ -17,7 +17,7 @@ from n2n.data.prepare import prepare
 from n2n.distill.accuracy import reestimate_batch_norm
 from n2n.distill.matching import Looks, looks
 from n2n.distill.objectives.base import Batch
-from n2n.distill.objectives.expression import Expression, Term, parse
+from n2n.distill.objectives.expression import INITIAL_SHARE, Expression, Term, parse
 from n2n.distill.optimizer import Average, make_optimizer
 from n2n.distill.precision import Precision
 from n2n.distill.recipe import Recipe, learning_rate, total_steps
@@ -170,11 +170,11 @@ class Loop:
         return opened
 
     def _teacher_batches(self, found: Looks, term: Term) -> Iterator[Output]:
-        """What the teacher gives for as many batches as the term's initial stage has steps, in the images' order."""
+        """What the teacher gives for as many batches as an initial stage has steps, in the order of the first view."""
         assert self.teacher is not None
         images = self._view(0, found).images
         chunks = torch.split(images, min(self.recipe.batch_size, self.examples))
-        steps = max(1, round((term.schedule.initial or 1.0) * total_steps(self.recipe, self.examples)))
+        steps = max(1, round((term.schedule.initial or INITIAL_SHARE) * total_steps(self.recipe, self.examples)))
         for step in range(steps):
             inputs = self._prepared(chunks[step % len(chunks)].to(self.device))
             logits, maps = self.teacher.outputs(inputs, found.teacher)
@@ -201,6 +201,11 @@ class Loop:
         places = opened.looks.student
         with reading_all(self.network, places) as take, self.settings.autocast():
             logits = self.network(batch.inputs)  # [B, K]
+        if not isinstance(logits, Tensor):
+            raise ValueError(
+                f"{type(self.network).__name__} gives a {type(logits).__name__}, expected a tensor of logits [B, K];"
+                " wrap it in a module whose forward returns the logits alone"
+            )
         maps = {place: one.float() for place, one in zip(places, take(), strict=True)}
         return Output(logits, maps)
 

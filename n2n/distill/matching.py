@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from n2n.distill.features import INSTEAD
 from n2n.distill.objectives.base import Needs
 from n2n.distill.objectives.expression import Expression
-from n2n.networks.depth import Layers, matched, places
+from n2n.networks.depth import Layers, matched, own_places, places
 from n2n.networks.stages import Stage, last_stage
 from n2n.networks.tracing import trace
 
@@ -28,6 +28,11 @@ Pair = tuple[tuple[Stage, ...], tuple[Stage, ...]]
 def kind_of(needs: Needs) -> Kind:
     """Which maps an objective asks for."""
     return needs.features, needs.before_activation
+
+
+def reads_layers(expression: Expression) -> bool:
+    """Whether a term looks at maps that can be named: any but those which enter the classifier."""
+    return any(features != "penultimate" for features, _ in kinds_of(expression))
 
 
 def kinds_of(expression: Expression) -> tuple[Kind, ...]:
@@ -74,6 +79,8 @@ def looks(expression: Expression, student: nn.Module, inputs: Tensor, teacher: T
 
     def pair(kind: Kind) -> Pair:
         features, before = kind
+        if features == "own_stages":
+            return own_places(read(), layers=layers, instead=INSTEAD), ()
         if kind == ("last", False) and not layers:
             return (last_stage(student, inputs, name="the student", instead=INSTEAD),), (teacher.last_stage,)
         return matched(read(), teacher.trace, features, before_activation=before, layers=layers, instead=INSTEAD)
@@ -91,6 +98,8 @@ def places_in(teacher: Teacher, expression: Expression, layers: Layers = ()) -> 
     """
     found: list[Stage] = []
     for kind in kinds_of(expression):
+        if kind[0] == "own_stages":
+            continue
         if kind == ("last", False) and not layers:
             found.append(teacher.last_stage)
         elif layers:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from n2n.data.augment import augment
 from n2n.data.base import Split, TrainingData
 from n2n.data.prepare import example_inputs
-from n2n.distill.accuracy import accuracy_of, predict
+from n2n.distill.accuracy import accuracy_of, at_chance, chance_level, predict
 from n2n.distill.features import INSTEAD
 from n2n.distill.precision import Wish, resolve
 from n2n.distill.views import View, select
@@ -97,13 +97,19 @@ class Teacher:
         inputs = example_inputs(training).to(self.device)  # [1, C, H, W]
         fault = f"teacher {self.name!r} on {training.name}: expected logits [1, {training.classes}] for one example"
         try:
-            found = tuple(self(inputs).shape)
+            with torch.no_grad(), self._settings.autocast():
+                given = self.network(self._settings.place(inputs))
+            found = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
         except RuntimeError as error:
             raise ValueError(
                 f"{fault} of shape {list(inputs.shape)}, found that it does not run on it ({error}); give data of the"
                 " shape that the teacher was trained on"
             ) from error
         if found != (1, training.classes):
+            if isinstance(found, str):
+                raise ValueError(
+                    f"{fault}, found a {found}; wrap it in a module whose forward returns the logits alone"
+                )
             raise ValueError(
                 f"{fault}, found {list(found)}; train it on this data or rebuild its classifier with"
                 f" {training.classes} classes"
@@ -260,9 +266,9 @@ def _contents(split: Split) -> str:
 
 
 def _notes(name: str, accuracy: float, training: TrainingData) -> tuple[str, ...]:
-    chance = torch.bincount(training.validation.labels).max().item() / len(training.validation)
-    if accuracy > 1.2 * chance:
+    if not at_chance(accuracy, training.validation):
         return ()
+    chance = chance_level(training.validation)
     return (
         f"teacher {name!r} is at chance level on {training.name}: accuracy {accuracy:.3f}, while always naming the most"
         f" common class gives {chance:.3f}; check that its weights were loaded, and that it was trained on"

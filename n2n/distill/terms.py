@@ -64,7 +64,7 @@ class Sum:
             loss = objective.loss(self.student(term, student), self.teacher(term, teacher), batch, **options)
         except ValueError as error:
             raise ObjectiveError(f"objective {str(term)!r}: {error}") from error
-        weight = term.weight * term.schedule.factor(batch.progress, batch.epoch)
+        weight = term.weight * self.expression.factor(term, batch.progress, batch.epoch)
         return loss if weight == 1 else weight * loss
 
     def _key(self, term: Term) -> str:

@@ -9,8 +9,6 @@ from difflib import get_close_matches
 from n2n.networks.stages import Stage, StageError
 from n2n.networks.tracing import Given, Trace
 
-KINDS = ("stages", "middle", "last", "penultimate", "stage_ends")
-"""Which maps can be asked for; see `places`."""
 TOKEN_STAGES = 4
 """Into how many parts of equal depth a network on tokens of one size is cut, at most."""
 
@@ -125,6 +123,17 @@ def places(trace: Trace, kind: str, *, before_activation: bool = False, instead:
     if not pairs:
         raise StageError(f"{trace.name} has no stage of two maps, a first one and a last one; {instead}")
     return tuple(stage for pair in pairs for stage in pair)
+
+
+def own_places(trace: Trace, *, layers: Layers = (), instead: str) -> tuple[Stage, ...]:
+    """The last maps of every stage of a student alone, or of its modules that `layers` name.
+
+    Raises:
+        StageError: there are no such maps, or a name is not that of a module that gives maps.
+    """
+    if layers:
+        return tuple(_of_name(trace, ours, before_activation=False) for ours, _ in layers)
+    return places(trace, "stages", instead=instead)
 
 
 def _last(part: Part, trace: Trace, before_activation: bool, instead: str) -> Stage:

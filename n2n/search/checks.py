@@ -21,10 +21,12 @@ from n2n.search.spaces import Reach
 from search_spaces.base import SpaceError
 
 
-def check_network(network: nn.Module, example_inputs: Tensor, training: TrainingData) -> None:
-    """Runs the example through the teacher in eval mode and compares both sides with the data; modes are put back.
+def check_network(
+    network: nn.Module, example_inputs: Tensor, training: TrainingData, *, what: str = "the teacher"
+) -> None:
+    """Runs the example through the network in eval mode and compares both sides with the data; modes are put back.
 
-    The example is moved to the device of the network's first parameter.
+    The example is moved to the device of the network's first parameter. `what` is what errors call the network.
 
     Raises:
         SearchError: the example has another shape than the data, the network cannot take it, or it does not give one
@@ -44,7 +46,7 @@ def check_network(network: nn.Module, example_inputs: Tensor, training: Training
             logits = network(example_inputs.to(device))
     except RuntimeError as error:
         raise SearchError(
-            f"the teacher {type(network).__name__} cannot take inputs of shape {list(example_inputs.shape)}: {error}"
+            f"{what} {type(network).__name__} cannot take inputs of shape {list(example_inputs.shape)}: {error}"
         ) from error
     finally:
         for module, mode in modes:
@@ -53,14 +55,14 @@ def check_network(network: nn.Module, example_inputs: Tensor, training: Training
     wanted = (example_inputs.shape[0], training.classes)
     if not isinstance(logits, Tensor):
         raise SearchError(
-            f"the teacher's output is {found}, expected a tensor of logits {wanted}; wrap it in a module whose forward "
+            f"{what}'s output is {found}, expected a tensor of logits {wanted}; wrap it in a module whose forward "
             "returns the logits alone, and give Logits(network), whose weights are called network.NAME:\n\n"
             f"{_wrapper(logits, wanted)}"
         )
     if found != wanted:
         raise SearchError(
-            f"the teacher's output is {found}, expected logits {wanted} for the {training.classes} classes of "
-            f"{training.name}; use the data it was trained on, or a teacher with {training.classes} outputs"
+            f"{what}'s output is {found}, expected logits {wanted} for the {training.classes} classes of "
+            f"{training.name}; use the data it was trained on, or a network with {training.classes} outputs"
         )
 
 

@@ -83,20 +83,24 @@ class Keeper:
         Raises:
             WriteError: the file system refused; the last checkpoint is whole.
         """
-        right, loss = accuracy(
-            self.network,
-            self.training.validation,
-            mean=self.training.mean,
-            std=self.training.std,
-            device=self.device,
-            precision=self.precision,
-        )
+        right, loss = self.measured()
         number = len(self.rows) + 1
         self.rows.append(Row(number, epoch.step, epoch.loss, epoch.rate, epoch.terms, right, loss))
         self._write(epoch.state())
         self.say(
             f"  epoch {number}, step {epoch.step} of {epoch.total}: loss {epoch.loss:.3f}, validation {right:.2%}"
             f" ({epoch.terms})"
+        )
+
+    def measured(self) -> tuple[float, float]:
+        """The student's accuracy and mean cross-entropy on the validation split, as it is now."""
+        return accuracy(
+            self.network,
+            self.training.validation,
+            mean=self.training.mean,
+            std=self.training.std,
+            device=self.device,
+            precision=self.precision,
         )
 
     def _write(self, state: State) -> None:
@@ -141,10 +145,10 @@ def _read(folder: Path, asked: Mapping[str, Any]) -> Saved:
     value = read_json(path, ("tensors", "step", "loss", "asked", "curve"))
     differing = [key for key in {**value["asked"], **asked} if value["asked"].get(key) != _plain(asked.get(key))]
     if differing:
-        key = differing[0]
+        what, was, now = _first_difference(differing[0], value["asked"].get(differing[0]), asked.get(differing[0]))
         raise ArtefactError(
-            f"{path} is of another distillation: {key} was {value['asked'].get(key)!r}, now {asked.get(key)!r}; say the"
-            " same again, or choose another --out"
+            f"{path} is of another distillation: {what} was {was!r}, now {now!r}; say the same again, or choose another"
+            " --out"
         )
     try:
         rows = tuple(Row(**row) for row in value["curve"])
@@ -154,6 +158,15 @@ def _read(folder: Path, asked: Mapping[str, Any]) -> Saved:
     if not math.isfinite(loss) or Path(str(value["tensors"])).name != value["tensors"]:
         raise ArtefactError(f"{path} is damaged; begin again in another --out")
     return Saved(State(step, loss, read_tensors(folder / value["tensors"])), rows)
+
+
+def _first_difference(name: str, was: Any, now: Any) -> tuple[str, Any, Any]:
+    """The name of what differs, and what it was and is; within two records, of their first field that differs."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        for key in {**was, **now}:
+            if was.get(key) != _plain(now.get(key)):
+                return f"the {name}'s {key}", was.get(key), now.get(key)
+    return name, was, now
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from statistics import mean
 
 import curves
 import objectives_table
+from catalogue import catalogue
 from evaluation_tables import beside_paper, evaluators, headline, ladder_rewards, starts
 from rows import markdown, rows_of
 
@@ -318,6 +319,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "table: objectives-fashion-mnist": lambda: objectives("fashion-mnist"),
     "table: objectives-cifar-10": lambda: objectives("cifar-10"),
     "table: objectives-cost": objective_costs,
+    "table: catalogue": catalogue,
     "reading: objectives": lambda: objectives_table.reading(benches()),
 }
 

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from n2n.distill.objectives import Batch, Objective, Seen
 
 CLASSES, EXAMPLES = 4, 20
-KINDS: Mapping[str, int] = {"none": 0, "stages": 3, "middle": 1, "last": 1, "penultimate": 1, "stage_ends": 4}
+KINDS: Mapping[str, int] = {
+    "none": 0,
+    "stages": 3,
+    "own_stages": 3,
+    "middle": 1,
+    "last": 1,
+    "penultimate": 1,
+    "stage_ends": 4,
+}
 """How many maps each kind of feature gives here."""
 
 
@@ -81,6 +89,8 @@ def scene(
 
     student, teacher = seen(widths[0], sizes[0]), seen(widths[1], sizes[1])
     needs = objective.needs
+    if needs.features == "own_stages":
+        teacher = replace(teacher, maps=())
     given = torch.arange(rows) % CLASSES if labels is None else labels
     means = nn.functional.normalize(draw(CLASSES, widths[1]), dim=1) if needs.class_means else None
     indices = torch.arange(rows).to(device) * 3 % EXAMPLES if needs.indices else None
@@ -251,7 +261,8 @@ def check_dead_maps(objective: Objective, device: str = "cpu") -> None:
     check_finite(objective, replace(given, student=dead(given.student)))
     check_finite(objective, replace(given, teacher=dead(given.teacher)))
     check_finite(objective, replace(given, student=dead(given.student), teacher=dead(given.teacher)))
-    check_finite(objective, replace(given, student=replace(given.student, maps=given.teacher.maps)))
+    if given.teacher.maps:
+        check_finite(objective, replace(given, student=replace(given.student, maps=given.teacher.maps)))
     if given.student.maps:
         first = given.student.maps[0].clone()
         first[0] = 0  # one dead example

@@ -41,7 +41,7 @@ def test_a_sum_is_the_weighted_sum_of_its_terms_at_every_step(augmented, make_ne
     alone = [losses_of(make_network(seed=1), augmented, of(one, **still), teacher) for one in ("kd", "logit_mse")]
     both = losses_of(make_network(seed=1), augmented, of("kd:0.5 + logit_mse:3", **still), teacher)
     assert both == pytest.approx([0.5 * a + 3 * b for a, b in zip(*alone, strict=True)], rel=1e-5)
-    beside = losses_of(make_network(seed=1), augmented, of("similarity:0", **still), teacher)
+    beside = losses_of(make_network(seed=1), augmented, of("similarity:1e-30", **still), teacher)
     assert beside == pytest.approx(losses_of(make_network(seed=1), augmented, of("ce", **still), teacher), rel=1e-6)
 
 

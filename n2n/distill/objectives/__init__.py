@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from n2n.distill.objectives.activation_boundary import ACTIVATION_BOUNDARY
 from n2n.distill.objectives.attention import ATTENTION
 from n2n.distill.objectives.base import Batch, Needs, Objective, Seen
@@ -58,10 +56,10 @@ _ALL = (
     DISWOT_SEMANTIC,
     DISWOT_RELATION,
 )
-OBJECTIVES: Mapping[str, Objective] = {one.name: one for one in _ALL}
-"""Every objective by name."""
+OBJECTIVES: dict[str, Objective] = {one.name: one for one in _ALL}
+"""Every objective by name; one of your own is added under its name."""
 
-WEIGHTS: Mapping[str, float] = {
+WEIGHTS: dict[str, float] = {
     "hint": 100.0,
     "attention": 1000.0,
     "vid": 1.0,

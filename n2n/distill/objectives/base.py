@@ -23,9 +23,9 @@ class Needs:
         labels: of the batch.
         indices: each example's index in the training split.
         class_means: of the teacher's penultimate features over the training images, in eval mode, of unit length.
-        features: "none"; "stages": the last maps of every stage; "middle": of one stage in the middle; "last": of the
-            last stage; "penultimate": what enters the classifier, [B, D]; "stage_ends": the first and the last map of
-            every stage.
+        features: "none"; "stages": the last maps of every stage; "own_stages": these of the student alone; "middle": of
+            one stage in the middle; "last": of the last stage; "penultimate": what enters the classifier, [B, D];
+            "stage_ends": the first and the last map of every stage.
         before_activation: maps as they are before the activation.
         side: the objective brings modules of its own, made by `open`.
         initial: it is an initial stage of its own: the student is trained on it alone first, then on something else.

@@ -49,9 +49,11 @@ def crd(
             and asks for a far smaller weight.
 
     Raises:
-        ValueError: no indices, fewer than two examples, or a number out of range.
+        ValueError: no indices, or fewer than two examples.
     """
-    _check(negatives, temperature, momentum, batch.examples)
+    if batch.examples < 2:
+        found = batch.examples
+        raise ValueError(f"crd: expected a training split of 2 examples or more, found {found}; use 'kd' instead")
     index = need(batch.indices, "crd", "each example's index in the training split")
     embedded: tuple[Tensor, Tensor] = side(student.maps[0], teacher.maps[0])
     ours, theirs = embedded  # [B, E]
@@ -121,16 +123,6 @@ def open_crd(student: Seen, teacher: Seen, *, examples: int, classes: int, seed:
     del classes
     widths = student.maps[0].shape[1], teacher.maps[0].shape[1]
     return seeded(seed, lambda: Memory(*widths, dim, examples))
-
-
-def _check(negatives: int, temperature: float, momentum: float, examples: int) -> None:
-    if examples < 2:
-        raise ValueError(f"crd: expected a training split of 2 examples or more, found {examples}; use 'kd' instead")
-    if negatives < 1 or temperature <= 0 or not 0 <= momentum <= 1:
-        raise ValueError(
-            f"crd: negatives must be 1 or more, temperature above 0 and momentum in [0, 1]; got {negatives},"
-            f" {temperature:g} and {momentum:g}"
-        )
 
 
 CRD = Objective("crd", Needs(indices=True, features="penultimate", side=True), crd, open_crd)

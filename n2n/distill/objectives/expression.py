@@ -12,26 +12,20 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Any
 
 from n2n.distill.objectives import OBJECTIVES, WEIGHTS
 from n2n.distill.objectives.base import Objective
+from n2n.distill.objectives.ranges import range_of
 
 Value = bool | int | float | str | tuple[float, ...]
 _PLUS = re.compile(r"\+(?=\s*[A-Za-z_])")  # not that of 1e+5
 _HEAD = re.compile(r"(?P<name>[A-Za-z]\w*)\s*(?::\s*(?P<weight>[^\s,:=]+))?")
 _SHORT = {"T": "temperature"}
 _GIVEN = {"student", "teacher", "batch", "side", "examples", "classes", "seed"}
-_RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "temperature": (lambda value: value > 0, "above 0"),
-    "kd.alpha": (lambda value: 0 <= value <= 1, "a share in [0, 1]"),
-    "label_smoothing": (lambda value: 0 <= value < 1, "a share in [0, 1)"),
-}
-"""What options must be, those of one objective by "objective.option"; others check theirs when they open."""
 INITIAL_SHARE = 0.25
 """Of the steps, for objectives that are an initial stage of their own."""
 
@@ -45,8 +39,8 @@ class Schedule:
     """When a term counts, and how much; the same options for every objective.
 
     Attributes:
-        ramp: the weight rises from 0 along a line over this share of the steps, in [0, 1].
-        warmup: the weight rises from 0 along a line over so many epochs, 0 or more.
+        ramp: the weight rises from 0 along a line over this share of the steps, in [0, 1], once the term begins.
+        warmup: the weight rises from 0 along a line over so many epochs, 0 or more, once the term begins.
         until: the term stops after this share of the steps, in (0, 1]; 0.6 of `kd` is early-stopped distillation.
         initial: the term is alone for this share of the steps and gone afterwards, in [0, 1); 0 makes it a term like
             all others. Only of objectives that are an initial stage of their own, of which it is 0.25.
@@ -57,10 +51,18 @@ class Schedule:
     until: float = 1.0
     initial: float = 0.0
 
-    def factor(self, progress: float, epoch: float) -> float:
-        """What the weight is multiplied by after a share of the steps and so many epochs; in [0, 1]."""
-        rise = 1.0 if progress >= self.ramp else progress / self.ramp
-        return rise if epoch >= self.warmup else rise * epoch / self.warmup
+    def factor(self, progress: float, epoch: float, start: float = 0.0) -> float:
+        """What the weight is multiplied by after a share of the steps and so many epochs; in [0, 1].
+
+        Args:
+            progress: share of the steps done, `start` at least.
+            epoch: epochs done, with fraction.
+            start: after which share of the steps the term has begun.
+        """
+        since = progress - start
+        epochs = epoch * since / progress if start else epoch
+        rise = 1.0 if since >= self.ramp else since / self.ramp
+        return rise if epochs >= self.warmup else rise * epochs / self.warmup
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,13 @@ class Term:
 
     def options_of(self, function: object) -> dict[str, Value]:
         """Those options that a function of the objective (`loss`, `open`) takes."""
-        return {name: value for name, value in self.options if name in _own(function)}
+        return {name: value for name, value in self.options if name in own_options(function)}
 
     def __str__(self) -> str:
-        weight = "" if self.weight == WEIGHTS.get(self.name, 1.0) else f":{_text(self.weight)}"
+        weight = "" if self.weight == WEIGHTS.get(self.name, 1.0) else f":{text_of(self.weight)}"
         usual = _schedule(self.objective)
         said = [(name, value) for name, value in vars(self.schedule).items() if value != getattr(usual, name)]
-        options = "".join(f",{name}={_text(value)}" for name, value in (*self.options, *said))
+        options = "".join(f",{name}={text_of(value)}" for name, value in (*self.options, *said))
         return f"{self.name}{weight}{options}"
 
 
@@ -93,9 +95,10 @@ class Term:
 class Expression:
     """A weighted sum of objectives: what the user wrote (`terms`) and what is trained on (`active`).
 
-    Terms with an initial stage are alone at first; after them come the others, or `kd` where there are none. A sum that
-    looks at feature maps alone has the cross-entropy of the labels beside it, with weight 1, for nothing else trains
-    the classifier; where all terms have stopped, that cross-entropy is left.
+    Terms with an initial stage are alone at first; after them come the others, or `kd` where there are none. While
+    those that count look at feature maps alone, or have the weight 0, the cross-entropy of the labels is beside them,
+    with weight 1, for nothing else trains the classifier: from the start, once the others have stopped, and where all
+    have. `ce:0` leaves it out.
     """
 
     terms: tuple[Term, ...]
@@ -107,13 +110,12 @@ class Expression:
 
     @property
     def main(self) -> tuple[Term, ...]:
-        """The terms after the initial stage."""
-        later = tuple(term for term in self.terms if not term.schedule.initial) or (Term("kd"),)
-        return later if any(trains_classifier(term.objective) for term in later) else (*later, Term("ce"))
+        """The terms after the initial stage, without a cross-entropy that was not asked for."""
+        return tuple(term for term in self.terms if not term.schedule.initial) or (Term("kd"),)
 
     @property
     def all(self) -> tuple[Term, ...]:
-        """Every term that is trained on at some step."""
+        """Every term that is trained on at some step, without a cross-entropy that was not asked for."""
         first = tuple(term for term in self.terms if term.schedule.initial)
         return (*first, *self.main)
 
@@ -121,7 +123,12 @@ class Expression:
         """The terms that count after a share of the steps, never none."""
         if progress < self.initial_share:
             return tuple(term for term in self.terms if progress < term.schedule.initial)
-        return tuple(term for term in self.main if progress < term.schedule.until) or (Term("ce"),)
+        left = tuple(term for term in self.main if progress < term.schedule.until)
+        return left if any(map(trains_classifier, left)) else (*left, Term("ce"))
+
+    def factor(self, term: Term, progress: float, epoch: float) -> float:
+        """What the weight of an active term is multiplied by, see `Schedule.factor`."""
+        return term.schedule.factor(progress, epoch, 0.0 if term.schedule.initial else self.initial_share)
 
     @property
     def needs_teacher(self) -> bool:
@@ -142,9 +149,13 @@ class Expression:
         return " + ".join(map(str, self.terms))
 
 
-def trains_classifier(objective: Objective) -> bool:
-    """Whether a loss trains the classifier by itself: it has a cross-entropy of its own, or is one of logits."""
-    return objective.labels_term or objective.needs.features == "none"
+def trains_classifier(term: Term) -> bool:
+    """Whether a term trains the classifier: it has a cross-entropy of its own or is one of logits, and has a weight.
+
+    So does every `ce` that was asked for, with whatever weight.
+    """
+    of_logits = term.objective.labels_term or term.objective.needs.features == "none"
+    return term.name == "ce" or (term.weight > 0 and of_logits)
 
 
 def looks_at_teacher(objective: Objective) -> bool:
@@ -161,11 +172,28 @@ def parse(text: str) -> Expression:
         ObjectiveError: it cannot be read, or names an objective, an option or a value that does not exist.
     """
     found = Expression(tuple(_term(part.strip(), text) for part in _PLUS.split(text)))
-    if not any(term.weight for term in found.main):
+    if not any(term.weight for term in found.terms):
         raise ObjectiveError(
             f"objective {text!r}: all weights are 0, so that nothing would be learned; give one a weight"
         )
+    for term in found.terms:
+        _check_times(term, found.initial_share)
     return found
+
+
+def _check_times(term: Term, initial_share: float) -> None:
+    """Refuses a term that ends before it begins, or whose end means nothing."""
+    until, initial = term.schedule.until, term.schedule.initial
+    if initial and until < 1:
+        raise ObjectiveError(
+            f"objective {term.name!r} ends with its stage, the first {initial:g} of the steps: say initial={until:g}"
+            f" instead of until={until:g}, or initial=0 too, for a term like the others"
+        )
+    if not initial and until <= initial_share:
+        raise ObjectiveError(
+            f"objective {term.name!r} would stop at {until:g} of the steps, before it begins: another term is alone for"
+            f" the first {initial_share:g}; say a later until"
+        )
 
 
 def _term(part: str, text: str) -> Term:
@@ -191,22 +219,24 @@ def _term(part: str, text: str) -> Term:
 
 def _with_options(name: str, weight: float, pairs: list[str]) -> Term:
     objective = OBJECTIVES[name]
-    own = {**_own(objective.loss), **_own(objective.open)}
+    own = {**own_options(objective.loss), **own_options(objective.open)}
     schedule = vars(_schedule(objective)).copy()
     usual = {**schedule, **own}  # an objective's own option comes before one of the schedule
     given: dict[str, Value] = {}
     for pair in pairs:
         key, equals, value = (piece.strip() for piece in pair.partition("="))
         key = _SHORT[key] if key not in usual and _SHORT.get(key) in usual else key
-        if not equals or key not in usual:
+        if key not in usual:
             known = ", ".join([*own, *(one for one in schedule if one not in own)])
-            raise ObjectiveError(f"objective {name!r} has no option {key!r}; it has {known} (write OPTION=VALUE)")
+            raise ObjectiveError(f"objective {name!r} has no option {key!r}; it has {known}")
+        if not equals:
+            raise ObjectiveError(f"objective {name!r}: option {key!r} has no value; write {key}={text_of(usual[key])}")
         if key in given:
             raise ObjectiveError(f"objective {name!r}: option {key!r} is given twice; leave one out")
         given[key] = _value(value, usual[key], f"objective {name!r}: option {key!r}")
-        holds, expected = _RANGES.get(f"{name}.{key}", _RANGES.get(key, (lambda value: True, "")))
-        if not holds(given[key]):
-            raise ObjectiveError(f"objective {name!r}: option {key!r} must be {expected}; got {value}")
+        expected = range_of(name, key)
+        if expected is not None and not expected.holds(given[key]):
+            raise ObjectiveError(f"objective {name!r}: option {key!r} must be {expected.expected}; got {value}")
     schedule.update({key: value for key, value in given.items() if key not in own})
     options = tuple(sorted((key, value) for key, value in given.items() if key in own and value != own[key]))
     return Term(name, weight, options, _checked(name, Schedule(**schedule)))
@@ -229,7 +259,7 @@ def _schedule(objective: Objective) -> Schedule:
     return Schedule(initial=INITIAL_SHARE) if objective.needs.initial else Schedule()
 
 
-def _own(function: object) -> Mapping[str, Value | None]:
+def own_options(function: object) -> Mapping[str, Value | None]:
     """The options of a function and their defaults: its keyword-only parameters but for those that are provided."""
     if function is None or not callable(function):
         return {}
@@ -265,9 +295,10 @@ def _number(text: str, what: str) -> float:
     return number
 
 
-def _text(value: Value) -> str:
+def text_of(value: Value) -> str:
+    """The value of an option as it is written in an expression."""
     if isinstance(value, tuple):
-        return "/".join(map(_text, value))
+        return "/".join(map(text_of, value))
     if isinstance(value, float):
         short = f"{value:g}"
         return short if float(short) == value else repr(value)

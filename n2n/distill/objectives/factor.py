@@ -21,7 +21,8 @@ def factor(student: Seen, teacher: Seen, batch: Batch, *, side: Factors) -> Tens
     `mean |F_t/||F_t|| - F_s/||F_s|||` over batch and elements, as in the authors' code behind the weights 200 to 500
     (the paper's norm sums). In [0, 2/sqrt(elements)]. F_t is the middle of an auto-encoder of the teacher's last maps,
     the paraphraser, trained before (`train_paraphraser`) and then frozen; F_s is what a translator makes of the
-    student's. Where sizes differ the larger factors are average-pooled to the smaller.
+    student's. Where sizes differ the larger factors are average-pooled to the smaller. As in the paper it stands
+    beside the labels for the whole training.
     """
     del batch
     with torch.no_grad():
@@ -85,14 +86,8 @@ def _layers(axes: int, widths: tuple[int, ...]) -> nn.Sequential:
 
 
 def open_factor(student: Seen, teacher: Seen, *, examples: int, classes: int, seed: int, rate: float = 0.5) -> Factors:
-    """Paraphraser and translator with `rate` times as many factors as the teacher has channels (the paper's k).
-
-    Raises:
-        ValueError: the rate is not above 0.
-    """
+    """Paraphraser and translator with `rate` times as many factors as the teacher has channels (the paper's k)."""
     del examples, classes
-    if rate <= 0:
-        raise ValueError(f"factor: rate must be above 0; got {rate:g}")
     ours, theirs = student.maps[0], teacher.maps[0]
     width, inputs = theirs.shape[1], ours.shape[1]
     count = max(1, round(rate * width))
@@ -105,6 +100,4 @@ def open_factor(student: Seen, teacher: Seen, *, examples: int, classes: int, se
     )
 
 
-FACTOR = Objective(
-    "factor", Needs(features="last", side=True, initial=True), factor, open_factor, before=train_paraphraser
-)
+FACTOR = Objective("factor", Needs(features="last", side=True), factor, open_factor, before=train_paraphraser)

@@ -19,14 +19,7 @@ def noisy_teacher(student: Seen, teacher: Seen, batch: Batch, *, share: float = 
     Sau & Balasubramanian 2016 (arXiv:1610.09650), the section on the noise-based regulariser. In [0, inf). Drawn anew
     at every step from the batch's generator; the other examples have the teacher's logits as they are. The authors take
     the share 0.8 and s from 0.1 to 1; 0.5 is the middle.
-
-    Raises:
-        ValueError: the share is not in [0, 1], or sigma is below 0.
     """
-    if not 0 <= share <= 1 or sigma < 0:
-        raise ValueError(
-            f"noisy_teacher: share must be in [0, 1] and sigma 0 or more; got share {share:g} and sigma {sigma:g}"
-        )
     chosen = torch.rand(len(teacher.logits), 1, generator=batch.generator) < share  # [B, 1]
     noise = sigma * torch.randn(teacher.logits.shape, generator=batch.generator)  # [B, K]
     factor = (1 + chosen * noise).to(teacher.logits)

@@ -66,4 +66,6 @@ def open_ofa(student: Seen, teacher: Seen, *, examples: int, classes: int, seed:
     return seeded(seed, lambda: Exits([maps.shape[1] for maps in student.maps], classes))
 
 
-OFA = Objective("ofa", Needs(logits=True, labels=True, features="stages", side=True), ofa, open_ofa, labels_term=True)
+OFA = Objective(
+    "ofa", Needs(logits=True, labels=True, features="own_stages", side=True), ofa, open_ofa, labels_term=True
+)

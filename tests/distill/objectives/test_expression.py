@@ -53,7 +53,26 @@ def test_a_bare_name_is_the_objective_with_its_published_weight(name):
         ("ce,label_smoothing=1", r"'label_smoothing' must be a share in \[0, 1\); got 1"),
         ("kd:-1", "the weight must be 0 or more; got -1"),
         ("kd,tau=2", "'kd' has no option 'tau'; it has alpha, temperature, ramp, warmup, until"),
-        ("kd,T", "'kd' has no option 'T'|OPTION=VALUE"),
+        ("kd,T", "option 'temperature' has no value; write temperature=4"),
+        ("attention,squared", "option 'squared' has no value; write squared=false"),
+        ("nst,beta=-5", "option 'beta' must be 0 or more; got -5"),
+        ("dkd,beta=-8", "option 'beta' must be 0 or more"),
+        ("dkd,warmup_epochs=-3", "option 'warmup_epochs' must be 0 or more"),
+        ("wttm,gamma=0", "option 'gamma' must be above 0"),
+        ("ofa,gamma=0.5", "option 'gamma' must be 1 or more"),
+        ("activation_boundary,margin=-1", "option 'margin' must be above 0"),
+        ("noisy_teacher,share=1.5", r"option 'share' must be a share in \[0, 1\]; got 1.5"),
+        ("noisy_teacher,sigma=-1", "option 'sigma' must be 0 or more"),
+        ("factor,rate=0", "option 'rate' must be above 0; got 0"),
+        ("correlation,kernel=laplace", "option 'kernel' must be one of gaussian, bilinear; got laplace"),
+        ("correlation,order=0", "option 'order' must be 1 or more"),
+        ("crd,dim=0", "option 'dim' must be 1 or more"),
+        ("crd,negatives=0", "option 'negatives' must be 1 or more"),
+        ("crd,temperature=0", "option 'temperature' must be above 0"),
+        ("crd,momentum=1.1", r"option 'momentum' must be a share in \[0, 1\]; got 1.1"),
+        ("hint,until=0.1", "ends with its stage, the first 0.25 of the steps: say initial=0.1 instead of until=0.1"),
+        ("kd,until=0.2 + hint", "'kd' would stop at 0.2 of the steps, before it begins: .* the first 0.25"),
+        ("similarity:0", "all weights are 0"),
         ("kd,T=2,temperature=3", "'temperature' is given twice"),
         ("kd,ramp=2", r"ramp must be a share of the steps in \[0, 1\]; got 2"),
         ("kd,until=0", "until must be a share of the steps above 0 and at most 1"),
@@ -81,12 +100,13 @@ def test_what_cannot_be_read_is_refused(text, message):
         ("hint,initial=0.4 + ce", "ce", "hint", 0.4),
         ("hint + similarity", "similarity ce", "hint", 0.25),
         ("hint,initial=0", "hint ce", None, 0),
+        ("similarity + kd:0", "similarity kd ce", None, 0),  # a weight of 0 trains nothing
+        ("similarity + ce:0", "similarity ce", None, 0),  # the labels are not wanted
     ],
 )
 def test_what_is_trained_on(text, main, first, share):
     found = parse(text)
     assert found.initial_share == share
-    assert [term.name for term in found.main] == main.split()
     assert [term.name for term in found.active(share)] == main.split()
     if first is not None:
         assert [term.name for term in found.active(share - 0.01)] == [first]
@@ -99,11 +119,23 @@ def test_where_all_terms_have_stopped_the_labels_are_left():
     assert [term.name for term in both.active(0.5)] == ["ce"]
 
 
+def test_the_classifier_is_trained_by_the_labels_once_nothing_else_does():
+    found = parse("kd,until=0.3 + similarity")
+    assert [term.name for term in found.active(0.2)] == ["kd", "similarity"]
+    assert [term.name for term in found.active(0.3)] == ["similarity", "ce"]
+
+
 def test_the_schedule_by_hand():
     assert Schedule().factor(0, 0) == 1
     assert [Schedule(ramp=0.2).factor(at, 0) for at in (0, 0.1, 0.2, 0.9)] == [0, 0.5, 1, 1]
     assert [Schedule(warmup=20).factor(0.5, epoch) for epoch in (0, 5, 20, 30)] == [0, 0.25, 1, 1]
     assert Schedule(ramp=0.2, warmup=20).factor(0.1, 5) == 0.125
+    late = Schedule(ramp=0.2)  # of eight epochs, where another term has the first quarter
+    assert [late.factor(at, 8 * at, 0.25) for at in (0.25, 0.375, 0.75)] == pytest.approx([0, 0.625, 1])
+    late = Schedule(warmup=2)
+    assert [late.factor(at, 8 * at, 0.25) for at in (0.25, 0.375, 0.5, 1)] == pytest.approx([0, 0.5, 1, 1])
+    both = parse("hint + kd,ramp=0.2")
+    assert [both.factor(term, 0.35, 3.5) for term in both.active(0.35)] == pytest.approx([0.5])
 
 
 def test_needs_are_those_of_all_terms():

@@ -204,11 +204,6 @@ def test_the_paraphraser_learns_to_give_back_and_is_frozen():
     assert all(torch.equal(value, frozen[name]) for name, value in side.paraphraser.state_dict().items())
 
 
-def test_factor_needs_some_factors():
-    with pytest.raises(ValueError, match="factor: rate must be above 0; got 0"):
-        open_factor(seen(line(1.0)), seen(line(1.0)), rate=0.0, **GIVEN)
-
-
 def test_nd_by_hand():
     direction, long = torch.tensor([[1.0, 0.0]]), torch.tensor([[6.0, 8.0]])
     assert direction_loss(torch.tensor([[3.0, 4.0]]), long, direction).item() == pytest.approx(1 - 3 / 10)
