@@ -39,8 +39,8 @@ from n2n.search.space_students import published_student
 from n2n.search.teachers import TeacherCard, card_of, save_teacher
 from search_spaces.base import Architecture
 
-LR, LR_ADAM = 0.05, 0.001
-"""The highest learning rate where none is asked for, of SGD and of Adam."""
+LR_ADAM = 0.001
+"""The highest learning rate of Adam where none is asked for; that of SGD is `full_recipe`'s."""
 
 
 def command(
@@ -175,10 +175,10 @@ def _opened(folder: Path | None, settings: DistillSettings) -> _Work:
     trained(base, settings)
     inputs = example_inputs(base.data)  # [1, C, H, W]
     check_network(base.network, inputs, base.data.training)
-    usual = LR if settings.optimizer == "sgd" else LR_ADAM
+    usual = full_recipe(epochs=settings.epochs, objective=settings.objective, batch_size=settings.batch_size)
     recipe = replace(
-        full_recipe(epochs=settings.epochs, objective=settings.objective, batch_size=settings.batch_size),
-        lr=usual if settings.lr is None else settings.lr,
+        usual,
+        lr=settings.lr or (usual.lr if settings.optimizer == "sgd" else LR_ADAM),
         optimizer=settings.optimizer,
         clip_norm=settings.clip,
         ema=settings.ema,
