@@ -126,7 +126,7 @@ def _line(
     judged, wanted = [values[key] for key in both], [truth[key] for key in both]
     gain = ranking_gain(judged, [sizes[key] for key in both], wanted) if seconds else None
     each = [seconds[key] for key in both if key in seconds]
-    ratios = [whole[key] / seconds[key] for key in both if key in whole and seconds.get(key, 0.0) > 0]
+    ratios = [whole[key] / seconds[key] for key in both if min(whole.get(key, 0.0), seconds.get(key, 0.0)) > 0]
     return Fidelity(rung, measure, ranking(judged, wanted), gain, float(np.median(each)) if each else 0.0,
                     float(np.median(ratios)) if ratios else None)  # fmt: skip
 

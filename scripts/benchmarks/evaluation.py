@@ -101,7 +101,8 @@ EXTRAS: dict[str, Extra] = {
 SHORT = (
     "refit:0", "score:params", "score:naswot", "score:synflow", "score:live_capacity", "score:taught_capacity",
     "inherited:0", "refit:20", "refit:40", "refit:60", "refit:100", "inherited:60", "inherited:100",
-    "refit:60:logit_mse", "refit:60:nst", "inherited:100:logit_mse", "inherited:100:nst",
+    "refit:40:logit_mse", "refit:40:nst", "refit:60:logit_mse", "refit:60:nst",
+    "inherited:100:logit_mse", "inherited:100:nst",
 )  # fmt: skip
 SEEDS = {TRUTH: 2}
 ALL = (TRUTH, *SHORT, *EXTRAS)
