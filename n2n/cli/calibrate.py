@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,7 +37,9 @@ def command(
     importance: Annotated[
         str | None, typer.Option("--importance", help="Which channels stay: l1, l2, bn_scale, taylor or random.")
     ] = None,
-    out: options.Out = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write, or to go on with; refused where it holds another.")
+    ] = None,
     seed: options.Seed = None,
     device: options.Device = None,
     precision: options.Precision = None,

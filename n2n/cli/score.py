@@ -50,8 +50,9 @@ def command(
 
 def score(settings: ScoreSettings) -> Outcome:
     """Reads or draws the students and scores them."""
+    given = {"--space NAME": settings.space, "--scores NAME,NAME": settings.scores, "--out FILE.csv": settings.out}
     if settings.out is None or settings.space is None or not settings.scores:
-        raise ConfigError("n2n score needs --space NAME, --scores NAME,NAME and --out FILE.csv")
+        raise ConfigError(f"n2n score also needs {' and '.join(name for name, value in given.items() if not value)}")
     if (settings.architectures is None) == (settings.sample is None):
         raise ConfigError("say which students: --architectures FILE.csv, or --sample N; one of both")
     loaded, _ = load_data(settings)

@@ -94,7 +94,7 @@ def fidelities(judgements: Sequence[Judgement], truth: str, *, fewest: int = FEW
 
 
 def ceiling(judgements: Sequence[Judgement], truth: str, *, fewest: int = FEWEST) -> Ranking | None:
-    """Kendall's tau between two seeds of the long distillation: no rung can be shown to rank better than that.
+    """Kendall's tau between two seeds of the long distillation: what is above can hardly be told from noise.
 
     None where fewer than `fewest` students have two seeds.
     """

@@ -40,4 +40,5 @@ def capacity(paths: Paths) -> float:
     for layer in paths.layers:
         weights[layer.places] += layer.new
     total = math.fsum(math.sqrt(one) for one in weights.values())
-    return total * paths.mean_length / (paths.mean_length + paths.blurs)
+    value = total * paths.mean_length / (paths.mean_length + paths.blurs)
+    return float(f"{value:.12g}")  # networks that are alike have the same score, in whatever order their layers come
