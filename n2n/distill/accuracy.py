@@ -24,7 +24,11 @@ def predict(
     precision: Wish = "auto",
     batch_size: int = 256,
 ) -> Tensor:
-    """The logits [n, K] (float32, on the CPU) of raw images [n, C, H, W], in eval mode; the mode is restored."""
+    """The logits [n, K] (float32, on the CPU) of raw images [n, C, H, W], in eval mode; the mode is restored.
+
+    Raises:
+        ValueError: the network gives something else than a tensor.
+    """
     settings = resolve(precision, network, device)
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
@@ -33,11 +37,26 @@ def predict(
         with torch.no_grad(), settings.autocast():
             for chunk in torch.split(images, batch_size):
                 inputs = settings.place(prepare(chunk.to(device), mean=mean, std=std))  # [B, C, H, W]
-                logits.append(network(inputs).float().cpu())  # [B, K]
+                logits.append(logits_of(network, inputs).float().cpu())  # [B, K]
     finally:
         for module, training in modes:
             module.training = training
     return torch.cat(logits)  # [n, K]
+
+
+def logits_of(network: nn.Module, inputs: Tensor) -> Tensor:
+    """What a network gives for prepared images [B, C, H, W].
+
+    Raises:
+        ValueError: that is no tensor.
+    """
+    given = network(inputs)
+    if not isinstance(given, Tensor):
+        raise ValueError(
+            f"{type(network).__name__} gives a {type(given).__name__}, expected a tensor of logits [B, K];"
+            " wrap it in a module whose forward returns the logits alone"
+        )
+    return given
 
 
 def chance_level(split: Split) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from n2n.data.augment import augment
 from n2n.data.base import TrainingData
 from n2n.data.prepare import prepare
-from n2n.distill.accuracy import reestimate_batch_norm
+from n2n.distill.accuracy import logits_of, reestimate_batch_norm
 from n2n.distill.matching import Looks, looks
 from n2n.distill.objectives.base import Batch
 from n2n.distill.objectives.expression import INITIAL_SHARE, Expression, Term, parse
@@ -200,12 +200,7 @@ class Loop:
         """What the student gives for a batch, with its maps where the terms look at any."""
         places = opened.looks.student
         with reading_all(self.network, places) as take, self.settings.autocast():
-            logits = self.network(batch.inputs)  # [B, K]
-        if not isinstance(logits, Tensor):
-            raise ValueError(
-                f"{type(self.network).__name__} gives a {type(logits).__name__}, expected a tensor of logits [B, K];"
-                " wrap it in a module whose forward returns the logits alone"
-            )
+            logits = logits_of(self.network, batch.inputs)  # [B, K]
         maps = {place: one.float() for place, one in zip(places, take(), strict=True)}
         return Output(logits, maps)
 

@@ -23,7 +23,8 @@ after the last step on the validation split. The test split is not looked at.
 rungs that `evaluation.py` has judged them by are taken from there. **`--seconds`** times steps in rounds, in each of
 which every objective has its turn, in another order; `none` and `kd` alternate in many more. Processor time is counted,
 too, which minds other work on the machine less. The teacher's logits are kept, and what enters its classifier; its
-other maps, which are too many for memory on most data, are computed in every step.
+other maps, which are too many for memory on most data, are computed in every step. Those are kept for the runs, which
+need not say what a step costs: some 5 GiB a process.
 """
 
 from __future__ import annotations
@@ -68,7 +69,11 @@ RESULTS = Path(__file__).parent / "results"
 FOUND = {"fashion-mnist": "c5ed8684bbc0924b", "cifar-10": "f17afd5093f020c9"}
 """The fingerprint of the found student, by bench: the same layers and widths on both."""
 FEATURE_BYTES = 64 * 2**20
-"""Of the teacher's maps that are kept: enough for what enters its classifier, too little for all others."""
+"""Of the teacher's maps that `--seconds` keeps: enough for what enters its classifier, too little for all others."""
+RUN_BYTES = 5 * 2**30
+"""Of those that the runs keep: all after an activation, which several objectives look at, and so every run is short."""
+KEPT = "attention + hint + similarity + nd"
+"""Objectives that look at all of them between them."""
 TIMED_STEPS, WARM = 30, 2
 """Steps of one objective in a round of `--seconds`, and those at their start that are not counted."""
 ALTERNATING = 5
@@ -144,10 +149,25 @@ def _worked(runs: Sequence[Run], work: Callable[[Run], dict[str, object]], proce
             pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C nothing more is begun
 
 
+def opened(place: Place, feature_bytes: int = FEATURE_BYTES) -> tuple[evaluation.World, tuple[Member, ...]]:
+    """Teacher, data and panel."""
+    return evaluation.opened(
+        evaluation.BENCHES[place.bench], place.data_dir, place.teachers, feature_bytes=feature_bytes
+    )
+
+
 @cache
-def opened(bench: str, data_dir: str, teachers: Path) -> tuple[evaluation.World, tuple[Member, ...]]:
-    """Teacher, data and panel, once in a process."""
-    return evaluation.opened(evaluation.BENCHES[bench], data_dir, teachers, feature_bytes=FEATURE_BYTES)
+def opened_once(place: Place) -> tuple[evaluation.World, tuple[Member, ...]]:
+    """The same, once in a process, with the teacher's maps for all runs."""
+    world, members = opened(place, RUN_BYTES)
+    epochs = epochs_of(FEWEST_STEPS, world.training)
+    prepare_views(world.training, long_recipe(epochs, KEPT, "inherited"), world.teacher)
+    return world, members
+
+
+def epochs_of(steps: int, training: TrainingData) -> float:
+    """As which `long_recipe` knows so many steps."""
+    return steps / (len(training.train) // min(64, len(training.train)))
 
 
 @dataclass(frozen=True)
@@ -160,7 +180,7 @@ class Worker:
         """See `Run`."""
         place = self.place
         torch.set_num_threads(place.threads)
-        world, members = opened(place.bench, place.data_dir, place.teachers)
+        world, members = opened_once(place)
         network = student_of(run.student, place.bench, world, members, run.seed)
         size = parameters(network)
         found = trained(network, world.teacher, world.training, objective=expression_of(run.objective),
@@ -194,7 +214,7 @@ def trained(network: nn.Module, teacher: Teacher, training: TrainingData, *, obj
     Views and what the teacher says of them are prepared before the clock starts: they serve every run of a process. So
     do the class means of `nd`, but its first run pays for them.
     """
-    epochs = steps / (len(training.train) // min(64, len(training.train)))
+    epochs = epochs_of(steps, training)
     try:
         prepare_views(training, long_recipe(epochs, objective, "inherited"), teacher)
         processor_time = time.process_time()
@@ -221,7 +241,7 @@ def quick(place: Place, names: Sequence[str], starts: Sequence[str], students: i
           more: Mapping[str, object]) -> None:  # fmt: skip
     """Judges the first students of the panel by the rungs of 60 steps that no other benchmark has judged them by."""
     judged = keys(read_judgements(RESULTS / f"{place.bench}-evaluators.csv"))
-    world, members = opened(place.bench, place.data_dir, place.teachers)
+    world, members = opened(place)
     for rung in (objectives_table.rung_of(start, name) for start in starts for name in names):
         new = tuple(one for one in in_turn(members)[:students] if (rung, 0, one.architecture.fingerprint) not in judged)
         evaluation.run(f"objectives-{place.bench}", world, new, [rung], more, 0)
@@ -230,7 +250,7 @@ def quick(place: Place, names: Sequence[str], starts: Sequence[str], students: i
 def measure_seconds(place: Place, names: Sequence[str], rounds: int, more: Mapping[str, object]) -> None:
     """Times steps of every objective on both students, and writes the rounds anew."""
     path = RESULTS / f"objectives-{place.bench}-seconds.csv"
-    world, members = opened(place.bench, place.data_dir, place.teachers)
+    world, members = opened(place)
     training = world.training
     some = torch.arange(min(len(training.train), 64 * TIMED_STEPS))
     room = FEATURE_BYTES * len(some) // len(training.train)  # a share of the images has that share of the memory

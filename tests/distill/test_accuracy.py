@@ -48,6 +48,15 @@ def test_the_mode_is_put_back_after_an_error():
     assert network.training
 
 
+def test_what_is_no_tensor_is_named_with_what_to_do():
+    class Named(nn.Module):
+        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"logits": images.flatten(1)[:, :2]}
+
+    with pytest.raises(ValueError, match=r"Named gives a dict, expected a tensor of logits.* returns the logits alone"):
+        accuracy(Named(), split(torch.zeros(2, 1, 4, 4), [0, 1]), mean=(0.0,), std=(1.0,))
+
+
 def test_reestimated_statistics_are_the_plain_averages(training, make_network):
     network = make_network()
     network[1].running_mean.fill_(50.0)

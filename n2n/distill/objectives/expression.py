@@ -43,7 +43,7 @@ class Schedule:
         warmup: the weight rises from 0 along a line over so many epochs, 0 or more, once the term begins.
         until: the term stops after this share of the steps, in (0, 1]; 0.6 of `kd` is early-stopped distillation.
         initial: the term is alone for this share of the steps and gone afterwards, in [0, 1); 0 makes it a term like
-            all others. Only of objectives that are an initial stage of their own, of which it is 0.25.
+            all others. Where it is not said it is 0.25 of objectives that are an initial stage in their paper, else 0.
     """
 
     ramp: float = 0.0
