@@ -47,7 +47,7 @@ def test_the_python_examples_run_as_printed(tmp_path: Path, monkeypatch: pytest.
     """Only the sizes are smaller: fewer epochs and fewer students."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("N2N_POLICIES", str(tmp_path / "policies"))
-    search, describe, own_objective, reuse, scores = blocks("python")
+    search, describe, longer, own_objective, reuse, scores = blocks("python")
     small = "evaluations=4, steps=5, final_epochs=0.2, finalists=1"
     reuse = reuse.replace("policy_mode=", f"{small}, policy_mode=").replace(
         'data, max_params="20%")', "data, judged=2, seeds=1)"
@@ -57,6 +57,7 @@ def test_the_python_examples_run_as_printed(tmp_path: Path, monkeypatch: pytest.
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(compile(search, "README.md", "exec"), names)
         exec(compile(describe, "README.md", "exec"), names)
+        exec(compile(longer.replace("epochs=20", "epochs=1"), "docs/distilling.md", "exec"), names)
         monkeypatch.setitem(OBJECTIVES, "huber", OBJECTIVES["kd"])  # taken out again afterwards
         exec(compile(own_objective, "docs/objectives.md", "exec"), names)
         exec(compile(reuse, "docs/policies.md", "exec"), names)
@@ -66,6 +67,7 @@ def test_the_python_examples_run_as_printed(tmp_path: Path, monkeypatch: pytest.
     assert lines[1] == "torch.Size([1, 10])"
     assert lines[2].split()[:3] == ["layer", "kind", "what"]
     assert "removal: is the first layer" in lines[4]
+    assert re.fullmatch(r"\d+ steps of \d\.\d+ s", lines[-4])
     assert (tmp_path / "runs/mine/report.md").exists()
     assert all(-1 <= float(reward) <= 1.1 for reward in lines[-3].split()), lines[-3]
     assert lines[-2].startswith("{'live_capacity': ")

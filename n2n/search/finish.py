@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from n2n.data.base import Data, Split, TrainingData
 from n2n.distill.accuracy import accuracy
-from n2n.distill.fit import FitResult, fit
+from n2n.distill.fit import FitResult, check_objective, fit
 from n2n.distill.loop import Progress
 from n2n.distill.precision import Wish
 from n2n.distill.recipe import Recipe, full_recipe, gentle
 from n2n.distill.teacher import Teacher
 from n2n.evaluate.base import Evaluation, Status
 from n2n.networks import Latency, latency, macs, parameters, size_mb
+from n2n.networks.depth import Layers
 from n2n.reward import Budget
 from n2n.search.front import front
 from n2n.search.progress import Display
@@ -82,6 +83,8 @@ def distill_student(
     *,
     epochs: float = 3.0,
     objective: str = "kd",
+    layers: Layers = (),
+    ema: float | None = None,
     start: str = "inherited",
     seed: int = 0,
     device: str = "cpu",
@@ -93,8 +96,14 @@ def distill_student(
 
     After `deadline`, a `time.monotonic()` value, no step is begun; the result's `reason` says so. A student that starts
     refitted is trained with smaller steps, and is given back as it came where training makes it worse on the validation
-    images; the `reason` says so, too.
+    images; the `reason` says so, too. `objective`, `layers` and `ema` are those of `n2n.distill.recipe.Recipe`.
+
+    Raises:
+        ObjectiveError: the objective cannot be read, misses something, or looks at none of the layers.
+        StageError: a network does not have the maps that the objective looks at.
+        ValueError: a value out of its range, or a student that does not give logits.
     """
+    check_objective(objective, teacher, layers)
     mean, std = training.mean, training.std
 
     def validated() -> float:
@@ -109,7 +118,7 @@ def distill_student(
     found = fit(
         student,
         training,
-        long_recipe(epochs, objective, start),
+        replace(long_recipe(epochs, objective, start), layers=layers, ema=ema),
         teacher=teacher,
         seed=seed,
         device=device,
