@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import inf
 from statistics import mean, stdev
 
-Row = dict[str, str]
+Row = Mapping[str, str]
 
 
-def at(bests: str, budget: int) -> float:
-    """The best accuracy, in percent, within so many students, of a column `bests`."""
+def improvements(bests: str) -> list[tuple[int, float]]:
+    """The count and what was best from there on, of a column `bests` (`3:0.5 7:0.75`)."""
     pairs = (one.split(":") for one in bests.split())
-    return max(float(accuracy) for count, accuracy in pairs if int(count) <= budget)
+    return [(int(count), float(best)) for count, best in pairs]
+
+
+def at(bests: str, budget: int) -> float | None:
+    """The best within so many students, of a column `bests`; None where there was none yet."""
+    return max((best for count, best in improvements(bests) if count <= budget), default=None)
+
+
+def until(bests: str, wanted: float) -> float:
+    """After how many students as much was reached; infinite where it never was."""
+    return next((float(count) for count, best in improvements(bests) if best >= wanted), inf)
+
+
+def found_at(rows: Sequence[Row], budget: int) -> list[float]:
+    """The best within so many students of each row that had one by then."""
+    return [best for row in rows if (best := at(row["bests"], budget)) is not None]
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
@@ -45,7 +61,7 @@ def by_agent(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def cells(rows: Sequence[Row], budgets: Sequence[int]) -> list[str]:
     """`94.05 ± 0.02` for each budget."""
-    pairs = (interval([at(row["bests"], budget) for row in rows]) for budget in budgets)
+    pairs = (interval(found_at(rows, budget)) for budget in budgets)
     return [f"{middle:.2f} ± {half:.2f}" for middle, half in pairs]
 
 
@@ -70,7 +86,7 @@ def verdict(rows: Sequence[Row], agent: str, rival: str, budgets: Sequence[int])
         return ""
     words = []
     for budget in budgets:
-        gap, half = difference(*([at(row["bests"], budget) for row in groups[name]] for name in (agent, rival)))
+        gap, half = difference(*(found_at(groups[name], budget) for name in (agent, rival)))
         side = "above" if gap > half else "below" if -gap > half else "level"
         words.append(f"{side} at {budget} ({gap:+.2f} ± {half:.2f})")
     return f"`{agent}` against `{rival}`, in points: {', '.join(words)}."

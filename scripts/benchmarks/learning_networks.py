@@ -1,12 +1,13 @@
 """How fast agents learn on real networks: the reward of the best student against the number of judged ones.
 
     python scripts/benchmarks/learning_networks.py resnet20-fashion-mnist --data-dir DIR --teachers DIR
+    python scripts/benchmarks/learning_networks.py resnet20-fashion-mnist ... --policy default    # beside cold starts
 
 As `policies.py learning`, but for a trained teacher and both stages of a search: `n2n.compare_policies` lets every
 agent judge 100 students in closed form (rung `refit:0`) under a budget of a fifth of the parameters. One row of
 `results/learning-TEACHER.csv` for each agent and seed; those that are there are not made again. `bests` lists each
 improvement as COUNT:REWARD, rewards of students within the budget; those of the removal stage seldom are, so that the
-first half of a curve may be empty.
+first half of a curve may be empty. With `--policy` the three uses of a learned policy are sides, too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from n2n.data import load
 from n2n.search.teachers import load_teacher
 
 AGENTS = ("ppo", "reinforce", "evolution", "random", "uniform")
-COLUMNS = ("network", "budget", "side", "seed", "judged", "best", "bests")
+MODES = ("zero-shot", "warm", "proposal")
+COLUMNS = ("network", "budget", "policy", "side", "seed", "judged", "best", "bests")
 BUDGET, JUDGED = "20%", 100
 
 
@@ -34,7 +36,9 @@ def main() -> None:
     parser.add_argument("teacher", help="a folder of --teachers, as `teachers.py` writes them")
     parser.add_argument("--data-dir", default="../shared/data")
     parser.add_argument("--teachers", type=Path, default=Path("teachers"))
-    parser.add_argument("--agents", nargs="+", default=list(AGENTS))
+    parser.add_argument("--agents", nargs="*", default=list(AGENTS), help="that start cold")
+    parser.add_argument("--policy", help="a folder or a name of the library, which was not trained on the teacher")
+    parser.add_argument("--modes", nargs="+", default=list(MODES), help="what is done with --policy")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
@@ -45,21 +49,22 @@ def main() -> None:
     for seed in range(asked.seeds):
         have = {(row["side"], int(row["seed"])) for row in read(path)}
         agents = [name for name in asked.agents if (name, seed) not in have]
-        if not agents:
+        modes = [mode for mode in asked.modes if (mode, seed) not in have] if asked.policy else []
+        if not agents and not modes:
             continue
         found = n2n.compare_policies(
-            [], network, None, data, max_params=BUDGET, judged=JUDGED, seeds=1, first_seed=seed, against=agents,
-            teacher_name=card.name, progress=False,
+            [asked.policy] if modes else [], network, None, data, max_params=BUDGET, judged=JUDGED, seeds=1,
+            first_seed=seed, against=agents, policy_modes=modes or MODES, teacher_name=card.name, progress=False,
         )  # fmt: skip
         fresh = not path.exists()
         with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore")
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             if fresh:
                 writer.writeheader()
             for side in found.sides:
-                rows = rows_of(side, asked.teacher, BUDGET, "", JUDGED)
-                writer.writerows({**row, "seed": seed} for row in rows)
-        print(f"{asked.teacher}, seed {seed}: {', '.join(agents)}", flush=True)
+                rows = rows_of(side, asked.teacher, BUDGET, side.name if side.mode else "", JUDGED)
+                writer.writerows({key: {**row, "seed": seed}[key] for key in COLUMNS} for row in rows)
+        print(f"{asked.teacher}, seed {seed}: {', '.join((*modes, *agents))}", flush=True)
 
 
 if __name__ == "__main__":

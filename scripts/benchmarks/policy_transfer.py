@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import fmean, median
 
 import torch
-from curves import interval
+from curves import interval, until
 from policy_networks import HELD_BACK
 from train_policies import teacher_of
 
@@ -57,11 +57,6 @@ def improvements(curve: Sequence[float | None]) -> list[tuple[int, float]]:
     return found
 
 
-def until(bests: Sequence[tuple[int, float]], reward: float) -> float:
-    """After how many students a reward was reached; infinite where it never was."""
-    return next((float(count) for count, best in bests if best >= reward), inf)
-
-
 def rows_of(side: Side, network: str, budget: str, policy: str, asked: int) -> list[dict[str, object]]:
     """The rows of a side."""
     found = []
@@ -84,12 +79,6 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def bests_of(row: Mapping[str, str]) -> list[tuple[int, float]]:
-    """The improvements of a row."""
-    pairs = (one.split(":") for one in row["bests"].split())
-    return [(int(count), float(best)) for count, best in pairs]
-
-
 def table(rows: Sequence[Mapping[str, str]], cold: str) -> list[dict[str, str]]:
     """One line for each network, budget, plan and side, measured with the mean last reward of the agent `cold`."""
     lines = []
@@ -103,7 +92,7 @@ def table(rows: Sequence[Mapping[str, str]], cold: str) -> list[dict[str, str]]:
         for plan, side in dict.fromkeys((row["asked"], row["side"]) for row in here):
             own = [row for row in here if (row["asked"], row["side"]) == (plan, side)]
             bests = [float(row["best"]) for row in own if row["best"]]
-            reached = median(until(bests_of(row), yardstick) for row in own)
+            reached = median(until(row["bests"], yardstick) for row in own)
             lines.append({
                 "network": network, "budget": budget, "asked": plan, "side": side, "seeds": str(len(own)),
                 "best": f"{fmean(bests):.4f}" if bests else "",

@@ -27,9 +27,11 @@ def test_a_curve_becomes_its_improvements_and_back(load: Callable[[str], ModuleT
         "warm",
     )
     assert (second["bests"], second["best"]) == ("", "")
-    assert script.bests_of(first) == [(2, 0.5), (4, 0.75)]
-    assert script.until([(2, 0.5), (4, 0.75)], 0.6) == 4
-    assert script.until([(2, 0.5)], 0.6) == inf
+    curves = load("curves")
+    assert curves.improvements(first["bests"]) == [(2, 0.5), (4, 0.75)]
+    assert curves.until(first["bests"], 0.6) == 4
+    assert curves.until("2:0.5", 0.6) == inf
+    assert (curves.at(first["bests"], 3), curves.at(first["bests"], 1), curves.at("", 9)) == (0.5, None, None)
 
 
 def test_the_table_is_measured_with_the_cold_start(load: Callable[[str], ModuleType]) -> None:
@@ -54,6 +56,43 @@ def test_the_table_is_measured_with_the_cold_start(load: Callable[[str], ModuleT
     assert lines["10", "warm"]["until_cold"] == "7"  # the median of 6 and 8
     assert lines["100", "ppo"]["until_cold"] == "never"  # one of two, and half of infinity is infinite
     assert script.table(rows[2:], "ppo") == []
+
+
+def test_what_is_told_of_networks_and_transfer(load: Callable[[str], ModuleType]) -> None:
+    script = load("policies_table")
+    rows = [
+        {"side": side, "seed": str(seed), "bests": bests}
+        for side, curves in {
+            "ppo": ("60:0.7 90:0.8", "80:0.9"),
+            "warm": ("4:0.8 20:0.86", "2:0.88"),
+            "zero-shot": ("2:0.5", "2:0.5"),
+        }.items()
+        for seed, bests in enumerate(curves)
+    ]
+    header, lines = script.network_lines(rows)
+    assert header[-1] == "reaches `ppo` at 100 after"
+    by = {line[0]: line[1:] for line in lines}
+    assert by["ppo"][:2] == ("2", "")
+    assert by["ppo"][-2:] == ("0.850 ± 0.635", "never")  # .85 at 90 never by the first; t = 12.706, deviation .0707
+    assert by["warm"][-1] == "11"  # the median of 20 and 2
+    assert by["zero-shot"][-1] == "never"
+    assert script.gaps(rows, "warm", "zero-shot").startswith("`warm` against `zero-shot`: level at 10 (+0.340 ±")
+    assert script.gaps(rows, "warm", "nobody") == ""
+    transfer = [
+        {"asked": asked, "side": side, "share_of_cold": share, "until_cold": until}
+        for asked, side, share, until in (
+            ("2", "zero-shot", "0.9600", "never"), ("2", "zero-shot", "0.9400", "never"),
+            ("10", "warm", "1.0100", "7"), ("10", "warm", "", "never"),
+        )
+    ]  # fmt: skip
+    assert script.transfer_lines(transfer)[1] == [
+        ("2", "zero-shot", "0.950", "0.940", "1 of 2", "0 of 2"),
+        ("10", "warm", "1.010", "1.010", "1 of 2", "1 of 2"),
+    ]
+    words = script.transfer_words(transfer)
+    assert "has 95.0% of the reward that a cold start has after 100 (lowest 94.0%)" in words
+    assert "met in 1 of 2 cases. `warm` reaches that reward within 10 students in 1 of 2 cases." in words
+    assert script.transfer_words([]) == "Not run yet."
 
 
 def test_the_networks_take_the_digits_and_have_something_to_decide(load: Callable[[str], ModuleType]) -> None:

@@ -1,0 +1,100 @@
+"""What the rows of `learning_networks.py` and `policy_transfer.py` say, as tables and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+from statistics import fmean, median
+
+from curves import Row, difference, found_at, interval, until
+
+COUNTS = (10, 25, 50, 100)
+AIM_SHARE, AIM_COUNT = 0.95, 10
+"""What the policy's first student should be worth of a cold start's best of 100, and by when it should be reached."""
+
+
+def by_side(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each agent or use of a policy, in the order in which they come."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["side"], []).append(row)
+    return found
+
+
+def cell(rows: Sequence[Row], count: int) -> str:
+    """`0.912 ± 0.004`; with how many seeds where others have no student within the budget so far."""
+    values = found_at(rows, count)
+    if not values:
+        return ""
+    middle, half = interval(values)
+    told = f"{middle:.3f}" + (f" ± {half:.3f}" if len(values) > 1 else "")
+    return told if len(values) == len(rows) else f"{told} ({len(values)} of {len(rows)} seeds)"
+
+
+def count_of(number: float) -> str:
+    """A number of students, or that it was not reached."""
+    return "never" if number == inf else f"{number:g}"
+
+
+def network_lines(rows: Sequence[Row], cold: str = "ppo") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and a line for each side: the best reward by counts, and when it reaches the last one of a cold start."""
+    header = ("agent", "seeds", *(f"{count} students" for count in COUNTS), f"reaches `{cold}` at {COUNTS[-1]} after")
+    sides = by_side(rows)
+    last = found_at(sides.get(cold, []), COUNTS[-1])
+    return header, [
+        (
+            name,
+            str(len(mine)),
+            *(cell(mine, count) for count in COUNTS),
+            count_of(median(until(row["bests"], fmean(last)) for row in mine)) if last else "",
+        )
+        for name, mine in sides.items()
+    ]
+
+
+def gaps(rows: Sequence[Row], one: str, other: str) -> str:
+    """How far one side is above or below another at each count, with Welch's 95% interval, in words."""
+    sides, words = by_side(rows), []
+    for count in COUNTS:
+        values = [found_at(sides.get(name, []), count) for name in (one, other)]
+        if min(map(len, values)) > 1:
+            gap, half = difference(*values)
+            side = "above" if gap > half else "below" if -gap > half else "level"
+            words.append(f"{side} at {count} ({gap:+.3f} ± {half:.3f})")
+    return f"`{one}` against `{other}`: {', '.join(words)}." if words else ""
+
+
+def transfer_lines(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and a line for each number of students and side, over all networks and budgets."""
+    header = ("students", "side", "share of a cold start's best of 100: mean", "lowest", f"cases at {AIM_SHARE:.0%}",
+              "cases that reach it")  # fmt: skip
+    lines = []
+    for asked, side in dict.fromkeys((row["asked"], row["side"]) for row in rows):
+        mine = [row for row in rows if (row["asked"], row["side"]) == (asked, side)]
+        shares = [float(row["share_of_cold"]) for row in mine if row["share_of_cold"]]
+        enough = sum(share >= AIM_SHARE for share in shares)
+        there = sum(row["until_cold"] != "never" for row in mine)
+        lines.append((asked, side, f"{fmean(shares):.3f}" if shares else "", f"{min(shares):.3f}" if shares else "",
+                      f"{enough} of {len(mine)}", f"{there} of {len(mine)}"))  # fmt: skip
+    return header, lines
+
+
+def transfer_words(rows: Sequence[Row]) -> str:
+    """Whether the two aims of transfer are met, and by how much not."""
+    at_once = [row for row in rows if row["side"] == "zero-shot" and row["share_of_cold"]]
+    if not at_once:
+        return "Not run yet."
+    fewest = min(int(row["asked"]) for row in at_once)
+    shares = [float(row["share_of_cold"]) for row in at_once if int(row["asked"]) == fewest]
+    enough = sum(share >= AIM_SHARE for share in shares)
+    words = [
+        f"Acting alone, with {fewest} students judged, the policy has {fmean(shares):.1%} of the reward that a cold"
+        f" start has after 100 (lowest {min(shares):.1%}); the aim of {AIM_SHARE:.0%} is met in {enough} of"
+        f" {len(shares)} cases."
+    ]
+    for side in ("zero-shot", "warm", "proposal", "uniform"):
+        mine = [row for row in rows if row["side"] == side and int(row["asked"]) == AIM_COUNT]
+        if mine:
+            there = sum(row["until_cold"] != "never" for row in mine)
+            words.append(f"`{side}` reaches that reward within {AIM_COUNT} students in {there} of {len(mine)} cases.")
+    return " ".join(words)
