@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from curves import at, interval
+from curves import found_at, interval
 
 from envs import NearestLegal, StudentEnv, StudentVectorEnv
 from n2n.agents import AGENTS, rollout
@@ -189,7 +189,7 @@ def summary(rows: Sequence[dict[str, Any]], budgets: Sequence[int]) -> Iterator[
     """A line for each agent: best accuracy at each budget."""
     for agent in dict.fromkeys(one["agent"] for one in rows):
         mine = [one for one in rows if one["agent"] == agent]
-        cells = [interval([at(one["bests"], budget) for one in mine]) for budget in budgets]
+        cells = [interval(found_at(mine, budget)) for budget in budgets]
         cost = np.median([float(one["cpu_ms_per_student"]) for one in mine])
         played = np.mean([int(one["played"]) / int(one["judged"]) for one in mine])
         text = "  ".join(
@@ -209,7 +209,7 @@ def plot(rows: Sequence[dict[str, Any]], budgets: Sequence[int], path: Path, opt
     figure, axes = plt.subplots(figsize=(7, 4.5))
     for agent in dict.fromkeys(one["agent"] for one in rows):
         mine = [one for one in rows if one["agent"] == agent]
-        cells = [interval([optimum - at(one["bests"], int(count)) for one in mine]) for count in counts]
+        cells = [interval([optimum - best for best in found_at(mine, int(count))]) for count in counts]
         mean, half = np.array(cells).T
         axes.plot(counts, mean, label=f"{agent} ({len(mine)} seeds)")
         axes.fill_between(counts, mean - half, mean + half, alpha=0.2)
