@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from envs import Goal, GoalVectorEnv, drawn_goals
-from envs.goals import Goals, always
+from envs.goals import NO_GOAL, Goals, always
 from n2n.agents import AGENTS
 from n2n.agents.base import Agent, Learned, Trajectory, rollout
 from n2n.agents.frozen import FrozenAgent
@@ -42,6 +42,7 @@ class Task:
         value: from an evaluation with status OK to what is to be had most of: an accuracy, an agreement, a score.
         parameters, macs: of the teacher.
         accuracy: of the teacher on validation.
+        tells: whether agents see the goal; without, they know no more of it than that some actions are not allowed.
     """
 
     name: str
@@ -52,10 +53,15 @@ class Task:
     parameters: int
     macs: int
     accuracy: float | None = None
+    tells: bool = True
 
     def reward(self, evaluation: Evaluation) -> float:
         """The value of an evaluation, or `LOST`."""
         return self.value(evaluation) if evaluation.status is Status.OK else LOST
+
+    def shown(self, goal: Goal) -> Goal:
+        """What agents see of a goal."""
+        return goal if self.tells else NO_GOAL
 
     def budget(self, goal: Goal) -> Budget:
         """The goal as a bound."""
@@ -144,7 +150,8 @@ class _Round:
                 why = error
         else:
             raise SpaceError(f"{self.task.name}: none of {TRIES} goals can be met: {why}")
-        env = GoalVectorEnv(space, judge, lambda one, _: self.task.reward(one), self.students, always(goal))
+        env = GoalVectorEnv(space, judge, lambda one, _: self.task.reward(one), self.students,
+                            always(self.task.shown(goal)))  # fmt: skip
         trajectory, _ = rollout(env, self.agents[stage])
         self.agents[stage].learn(trajectory)
         return Batch(index, stage, self.task.name, goal, _rewards(trajectory))
@@ -161,7 +168,7 @@ class _Round:
             return stage, removal, Completed(removal, self.task, goal, self.agents["shrinkage"])
         start = None
         if removal is not None and self.rng.random() < 0.5:
-            start = played(self.agents["removal"], removal, goal)
+            start = played(self.agents["removal"], removal, self.task.shown(goal))
         space = _shrinkage(self.task.spaces, start, budget)
         return "shrinkage", space, self.task.judge(space)
 
@@ -193,7 +200,7 @@ class Completed:
             if not budget.refusal(cost):  # small enough, and nothing is left that could shrink
                 return self.task.judge(self.removal)([student])[0]
             return not_ok(Status.INVALID, str(error), student, cost, seconds=0.0, seed=0, fidelity="not judged")
-        return self.task.judge(space)([played(self.agent, space, self.goal, likeliest=True)])[0]
+        return self.task.judge(space)([played(self.agent, space, self.task.shown(self.goal), likeliest=True)])[0]
 
 
 def zero_shot(policies: Mapping[str, Agent], task: Task, goal: Goal) -> Evaluation:
@@ -209,9 +216,9 @@ def zero_shot(policies: Mapping[str, Agent], task: Task, goal: Goal) -> Evaluati
         except SpaceError:
             removal = None
         if removal is not None:
-            start = played(removal_agent, removal, goal, likeliest=True)
+            start = played(removal_agent, removal, task.shown(goal), likeliest=True)
     space = _shrinkage(task.spaces, start, budget)
-    return task.judge(space)([played(policies["shrinkage"], space, goal, likeliest=True)])[0]
+    return task.judge(space)([played(policies["shrinkage"], space, task.shown(goal), likeliest=True)])[0]
 
 
 def played(agent: Agent, space: SearchSpace, goal: Goal, *, likeliest: bool = False) -> Architecture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from statistics import fmean
 
@@ -10,10 +11,12 @@ import pytest
 import torch
 
 from envs import Goal, drawn_goals
+from envs.goals import NO_GOAL, Goals
 from n2n.agents.base import Agent, Learned
 from n2n.evaluate.base import Evaluate, Status
 from n2n.evaluate.fake import fake
 from n2n.networks import build_teacher
+from n2n.policies import training
 from n2n.policies.training import LOST, Completed, Task, played, train, trainee, zero_shot
 from n2n.reward import Budget
 from n2n.search.options import SearchOptions
@@ -96,6 +99,25 @@ def test_removal_is_judged_by_what_shrinkage_makes_of_it() -> None:
     (refused,) = impossible([student])
     assert refused.status is Status.INVALID
     assert on.reward(refused) == LOST
+
+
+def test_agents_that_are_not_told_the_goal_are_bound_by_it_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Goal] = []
+    always = training.always
+
+    def recorded(goal: Goal) -> Goals:
+        shown.append(goal)
+        return always(goal)
+
+    monkeypatch.setattr(training, "always", recorded)
+    told, untold = task(32, 32), dataclasses.replace(task(32, 32), tells=False)
+    for on in (told, untold):
+        shown.clear()
+        made = agents(hidden=8)
+        batches = list(train(made, [on], batches=6, students=2, seed=3))
+        assert zero_shot(made, on, Goal(parameters=0.3)).parameters <= 0.3 * on.parameters
+        assert {one.goal for one in batches}.isdisjoint(shown) == (on is untold)
+        assert (set(shown) == {NO_GOAL}) == (on is untold)
 
 
 def test_a_goal_is_a_bound() -> None:
