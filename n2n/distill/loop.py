@@ -150,7 +150,7 @@ class Loop:
     def _opened(self, *, train: bool) -> Sum:
         """The terms with their side modules, and, where asked for, what of these is trained before the student."""
         expression, teacher = self.expression, self.teacher
-        if teacher is None or not expression.needs_features:
+        if teacher is None or not (expression.needs_features or expression.needs_side):
             return Sum(expression, NO_LOOKS, nn.ModuleDict())
         inputs = self._prepared(select(self.training.train, self.subset).images[:2].to(self.device))
         found = looks(expression, self.network, inputs, teacher, self.recipe.layers)
@@ -160,7 +160,7 @@ class Loop:
             self.network,
             teacher,
             inputs,
-            examples=len(self.training.train),
+            examples=self.examples,
             classes=self.training.classes,
             seed=self.seed,
         )
@@ -222,13 +222,13 @@ class Loop:
         inputs = self._prepared(images)
         batch = Batch(
             labels=view.labels[chosen].to(self.device),
-            indices=(chosen if self.subset is None else self.subset[chosen]).to(self.device),
+            indices=chosen.to(self.device),
             class_means=self._class_means(opened),
             progress=step / total,
             epoch=step / each,
             generator=self.generators["draw"],
             classes=self.training.classes,
-            examples=len(self.training.train),
+            examples=self.examples,
         )
         return _Shown(inputs, batch, self._taught(view, chosen, inputs, opened.looks.teacher))
 

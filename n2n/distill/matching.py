@@ -36,8 +36,10 @@ def reads_layers(expression: Expression) -> bool:
 
 
 def kinds_of(expression: Expression) -> tuple[Kind, ...]:
-    """All kinds of maps that an expression asks for, each once."""
-    asked = (kind_of(term.objective.needs) for term in expression.all if term.objective.needs.features != "none")
+    """All kinds of maps that an expression asks for, each once; class means are of what enters the classifier."""
+    needs = [term.objective.needs for term in expression.all]
+    asked = [kind_of(one) for one in needs if one.features != "none"]
+    asked += [("penultimate", False) for one in needs if one.class_means]
     return tuple(dict.fromkeys(asked))
 
 

@@ -204,4 +204,6 @@ def _of_name(trace: Trace, name: str, before_activation: bool) -> Stage:
             f" name one that does, such as {', '.join(close)}"
         )
     found = trace.named[name]
+    if before_activation:  # of a module that ends with an activation, what enters that
+        found = next((one for one in trace.given if one.activation and name in one.handed_on), found)
     return replace(found.stage, entering=before_activation and found.activation)

@@ -32,6 +32,8 @@ FEWEST_PAIRS = 3
 """Differences between two objectives that a default is said by."""
 AIM = 0.05
 """What a step by `kd` may take more than one by the labels."""
+BEST = 5
+"""Objectives in the summary, beside the default."""
 SHOWN = 6
 """Names that a sentence lists at most."""
 
@@ -160,6 +162,23 @@ def accuracy_table(found: Results) -> tuple[tuple[str, ...], list[tuple[str, ...
             cells += (told([*values.values()]) or missing, above, str(len(values)) if values else "")
         lines.append((f"`{name}`", *cells))
     return header, lines
+
+
+def summary_table(benches: Sequence[Results]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and a line for the best objectives and the default: points above no teacher, in all and by student."""
+    cells = [(one, student) for one in benches for student in STUDENTS if one.accuracies(student, BASELINE)]
+    header = (
+        "objective",
+        "points above no teacher, all pairs of runs",
+        *(f"{one.title}, `{who}`" for one, who in cells),
+    )
+    gains = {name: [one.differences(student, name, BASELINE) for one, student in cells] for name in NAMES}
+    gains = {name: each for name, each in gains.items() if name != BASELINE and each and all(each)}
+    pooled = {name: [value for some in each for value in some] for name, each in gains.items()}
+    ranked = sorted(pooled, key=lambda name: -mean(pooled[name]))
+    shown = [name for name in ranked if name in ranked[:BEST] or name == DEFAULT]
+    return header, [(f"`{name}`", told(pooled[name], "+"), *(told(some, "+") for some in gains[name]))
+                    for name in shown]  # fmt: skip
 
 
 def cost_table(benches: Sequence[Results]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -272,6 +272,12 @@ def objectives(bench: str) -> str:
     return markdown(header, lines) + shown if lines else "Not run yet."
 
 
+def objectives_summary() -> str:
+    """The best objectives and the default, over both benches, and which default the numbers support."""
+    header, lines = objectives_table.summary_table(benches())
+    return f"{markdown(header, lines)}\n\n{objectives_table.default(benches())}" if lines else "Not run yet."
+
+
 def objective_costs() -> str:
     """What a step by each objective takes, and how quick judgements by it rank."""
     header, lines = objectives_table.cost_table(benches())
@@ -319,6 +325,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "table: objectives-fashion-mnist": lambda: objectives("fashion-mnist"),
     "table: objectives-cifar-10": lambda: objectives("cifar-10"),
     "table: objectives-cost": objective_costs,
+    "table: objectives-summary": objectives_summary,
     "table: catalogue": catalogue,
     "reading: objectives": lambda: objectives_table.reading(benches()),
 }

@@ -180,6 +180,9 @@ def test_named_layers_come_first():
         matched(ours, theirs, "stage_ends", layers=layers)
     with pytest.raises(StageError, match=r"\(ResNet\w*\): module 'stage.1' gives no maps .* such as .*stages\.1"):
         matched(ours, theirs, "stages", layers=(("stage.1", "blocks.1"),))
+    (inside,), _ = matched(ours, theirs, "last", layers=(("stages.1.0", "blocks.0"),), before_activation=True)
+    assert inside.entering  # of a block, what enters the activation that it ends with
+    assert inside.module.startswith("stages.1.0.")
     (before,), _ = matched(ours, theirs, "last", layers=(("stages.1.0.relu1", "blocks.0"),), before_activation=True)
     assert before.entering
 

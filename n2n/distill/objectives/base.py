@@ -21,7 +21,7 @@ class Needs:
     Attributes:
         logits: the teacher's logits.
         labels: of the batch.
-        indices: each example's index in the training split.
+        indices: each example's index among those that are trained on.
         class_means: of the teacher's penultimate features over the training images, in eval mode, of unit length.
         features: "none"; "stages": the last maps of every stage; "own_stages": these of the student alone; "middle": of
             one stage in the middle; "last": of the last stage; "penultimate": what enters the classifier, [B, D];
@@ -61,13 +61,13 @@ class Batch:
 
     Attributes:
         labels: [B] int64.
-        indices: [B] int64, into the training split.
+        indices: [B] int64, among the examples that are trained on.
         class_means: [K, D], of length 1 each.
         progress: share of the steps done, 0 to 1.
         epoch: epochs done so far, with fraction.
         generator: on the CPU, for what an objective draws.
         classes: K.
-        examples: of the training split, M.
+        examples: how many are trained on, M.
     """
 
     labels: Tensor | None

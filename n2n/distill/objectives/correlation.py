@@ -37,9 +37,9 @@ def correlation(
 ) -> Tensor:
     """`1/B^2 ||C_t - C_s||_F^2` of penultimate features of length 1 (Peng et al., ICCV 2019, arXiv:1904.01802, eq. 6).
 
-    C [B, B] are kernels between examples, one of `KERNELS`. In [0, 4]; widths
-    may differ. It sees one batch: the value depends on its size. The paper's batches hold several examples of each of
-    their classes, ours are drawn at random.
+    C [B, B] are kernels between examples, one of `KERNELS`. In [0, 4]; widths may differ. It sees one batch: the value
+    depends on its size. The features are compared as they are, without a layer that embeds them; the paper's batches
+    hold several examples of each of their classes, ours are drawn at random.
     """
     del batch
     units = (over_length(seen.maps[0], 1) for seen in (teacher, student))  # [B, D]

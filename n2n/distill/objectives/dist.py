@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from n2n.distill.objectives.base import Batch, Needs, Objective, Seen
-from n2n.distill.objectives.exact import exact, need, over_length
+from n2n.distill.objectives.exact import exact, lengths, need, over_length
 
 
 @exact
@@ -34,9 +35,15 @@ def dist(
 
 def correlation(one: Tensor, other: Tensor) -> Tensor:
     """Pearson's correlation of the rows of [R, N] and [R, N]: [R], in [-1, 1]; 0 where a row is constant."""
-    units = (over_length(rows - rows.mean(dim=1, keepdim=True), 1) for rows in (one, other))
-    ours, theirs = units
+    ours, theirs = (over_length(_centred(rows), 1) for rows in (one, other))
     return (ours * theirs).sum(dim=1)
+
+
+def _centred(rows: Tensor) -> Tensor:
+    """Rows [R, N] less their means; what is left of a constant one by rounding is no direction, and becomes 0."""
+    centred = rows - rows.mean(dim=1, keepdim=True)
+    noise = 10 * torch.finfo(rows.dtype).eps * lengths(rows.detach(), 1, keepdim=True)
+    return torch.where(lengths(centred.detach(), 1, keepdim=True) > noise, centred, 0.0)
 
 
 DIST = Objective("dist", Needs(logits=True, labels=True), dist, labels_term=True)

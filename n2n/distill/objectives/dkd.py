@@ -30,6 +30,8 @@ def dkd(
     """
     labels = need(batch.labels, "dkd", "labels")
     hard = F.cross_entropy(student.logits, labels)
+    if student.logits.shape[1] == 1:  # nothing to tell apart
+        return hard
     target = target_divergence(student.logits, teacher.logits, labels, temperature)
     others = other_divergence(student.logits, teacher.logits, labels, temperature)
     warm = min(1.0, batch.epoch / warmup_epochs) if warmup_epochs > 0 else 1.0

@@ -53,7 +53,7 @@ def lengths(values: Tensor, dim: int = -1, keepdim: bool = False) -> Tensor:
 
 
 def over_length(values: Tensor, dim: int = -1) -> Tensor:
-    """The values over their L2 norm along an axis, so that it is 1; zeros stay zeros and have no gradient."""
+    """The values over their L2 norm along an axis, so that it is 1; zeros stay zeros."""
     norms = lengths(values, dim, keepdim=True)
     return values / torch.where(norms > 0, norms, 1.0)
 
@@ -68,8 +68,8 @@ _POOLS: Mapping[int, Callable[..., Tensor]] = {
 def one_size(student: Tensor, teacher: Tensor, name: str) -> tuple[Tensor, Tensor]:
     """Both maps with as many places: the larger is average-pooled to the smaller, axis by axis.
 
-    Tokens [B, C, N] become the grid [B, C, H, W] that they were cut from where the other network has two axes: N is a
-    square, or a square and a class token before it, which is left out.
+    Tokens [B, C, N] become the grid [B, C, H, W] that they were cut from where the other network has two axes, or
+    another grid of tokens: N is a square, or a square and a class token before it, which is left out.
 
     Args:
         student: [B, C_s, *spatial].
@@ -79,8 +79,9 @@ def one_size(student: Tensor, teacher: Tensor, name: str) -> tuple[Tensor, Tenso
     Raises:
         ValueError: other numbers of axes, or more than three that differ in size.
     """
-    if {student.dim(), teacher.dim()} == {3, 4}:
-        student, teacher = _grid(student), _grid(teacher)
+    if student.shape[2:] != teacher.shape[2:]:
+        grids = _grid(student), _grid(teacher)
+        student, teacher = grids if grids[0].dim() == grids[1].dim() else (student, teacher)
     if student.dim() != teacher.dim() or len(student) != len(teacher):
         raise ValueError(
             f"{name}: expected maps [B, C, *spatial] of the same examples from both networks, found"

@@ -137,8 +137,9 @@ class Expression:
 
     @property
     def needs_features(self) -> bool:
-        """Whether any term looks at feature maps."""
-        return any(term.objective.needs.features != "none" for term in self.all)
+        """Whether any term looks at feature maps, or at the means of the classes, which are of such."""
+        needs = [term.objective.needs for term in self.all]
+        return any(one.features != "none" or one.class_means for one in needs)
 
     @property
     def needs_side(self) -> bool:

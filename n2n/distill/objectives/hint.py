@@ -22,7 +22,7 @@ def hint(student: Seen, teacher: Seen, batch: Batch, *, side: nn.Module, per_ele
         teacher: one map [B, C_t, *spatial].
         batch: not looked at.
         side: the regressor.
-        per_element: the mean over channels and places, of which the usual weight 100 speaks; false is the paper's sum.
+        per_element: the mean over channels and places, with the usual weight 100; false is the paper's sum.
     """
     del batch
     ours, theirs = one_size(student.maps[0], teacher.maps[0], "hint")

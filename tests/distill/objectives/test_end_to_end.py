@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from n2n.data import load
 from n2n.distill.fit import fit
-from n2n.distill.objectives import OBJECTIVES
+from n2n.distill.objectives import OBJECTIVES, Needs, Objective, crd
 from n2n.distill.recipe import Recipe
 from n2n.distill.teacher import Teacher
 from n2n.networks import build_teacher
@@ -91,6 +91,40 @@ def test_a_small_residual_network_is_trained(name, data, teacher):
     assert all(math.isfinite(loss) for loss in losses)
     moved = [not torch.equal(a, b) for a, b in zip(before, student.parameters(), strict=True)]
     assert all(moved)
+
+
+def test_objectives_of_ones_own_get_what_they_need_without_maps(data, teacher, monkeypatch):
+    def scaled(student, teacher, batch, *, side):
+        return (side(student.logits) - teacher.logits).square().mean()
+
+    def opened(student, teacher, *, examples, classes, seed):
+        assert (student.logits.shape[1], teacher.logits.shape[1], examples) == (10, 10, 64)
+        return nn.Linear(classes, classes)
+
+    def means(student, teacher, batch):
+        assert batch.class_means.shape == (10, 32)
+        return (student.logits @ batch.class_means).square().mean()
+
+    monkeypatch.setitem(OBJECTIVES, "scaled", Objective("scaled", Needs(logits=True, side=True), scaled, opened))
+    monkeypatch.setitem(OBJECTIVES, "means", Objective("means", Needs(class_means=True), means))
+    for name in ("scaled", "means", "scaled + means + similarity"):
+        losses = trained(resnet8(4), name, data, teacher)
+        assert len(losses) == 4
+        assert all(math.isfinite(loss) for loss in losses)
+
+
+def test_crd_draws_from_the_images_that_are_trained_on(data, teacher, monkeypatch):
+    asked, draw = [], crd.other_examples
+
+    def recorded(index, count, examples, generator):
+        asked.append((int(index.max()), examples))
+        return draw(index, count, examples, generator)
+
+    monkeypatch.setattr(crd, "other_examples", recorded)
+    fit(resnet8(4), data, dataclasses.replace(STEPS, objective="crd,negatives=8"), teacher=teacher,
+        subset=torch.arange(500, 564))  # fmt: skip
+    assert {examples for _, examples in asked} == {64}
+    assert max(largest for largest, _ in asked) == 63
 
 
 @pytest.mark.parametrize(

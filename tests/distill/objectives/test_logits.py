@@ -158,6 +158,21 @@ def test_dist_is_pearsons_correlation():
     assert found.item() == pytest.approx(cross_entropy(STUDENT.logits) + 2 * within_rows + 3 * within_columns)
 
 
+def test_what_rounding_leaves_of_a_constant_row_is_no_direction():
+    even = torch.zeros(4, 10, requires_grad=True)  # as the logits of a classifier that begins at zero
+    teacher = Seen(logits(0, rows=4, classes=10).float())
+    assert correlation(F.softmax(even, dim=1), F.softmax(teacher.logits, dim=1)).tolist() == [0, 0, 0, 0]
+    dist(Seen(even), teacher, batch_of(labels=[0, 1, 2, 3])).backward()
+    assert even.grad.abs().max() < 10
+    small = torch.tensor([[1.0, 1.001, 1.002]])
+    assert correlation(small, small).item() == pytest.approx(1)
+
+
+def test_one_class_leaves_dkd_nothing_to_tell_apart():
+    one = Seen(torch.ones(3, 1, requires_grad=True))
+    assert dkd(one, Seen(torch.zeros(3, 1)), batch_of(labels=[0, 0, 0])).item() == 0
+
+
 def test_a_constant_row_correlates_with_nothing():
     assert correlation(torch.tensor([[2.0, 2.0]]), torch.tensor([[1.0, 3.0]])).tolist() == [0]
 

@@ -247,7 +247,13 @@ def test_tokens_are_the_grid_that_they_were_cut_from():
         assert torch.equal(ours, grid)
         assert torch.equal(theirs, tokens.view(2, 5, 4, 4))
         assert torch.equal(one_size(with_class_token, grid, "x")[0], theirs)
-    assert one_size(tokens, tokens[:, :, :9], "x")[0].shape == (2, 5, 9)  # both are tokens: places along one axis
+    assert one_size(tokens, tokens[:, :, :7], "x")[0].shape == (2, 5, 7)  # no square: places along one axis
+    assert one_size(tokens, tokens + 1, "x")[0] is tokens
+    values = torch.arange(16.0).view(1, 1, 16)
+    coarse = torch.tensor([[[9.0, 0.0, 1.0, 2.0, 3.0]]])  # a class token before 2 x 2
+    ours, theirs = one_size(values, coarse, "x")
+    assert ours.flatten().tolist() == [2.5, 4.5, 10.5, 12.5]  # means of the squares of 2 x 2, not of four in a row
+    assert theirs.flatten().tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
