@@ -165,7 +165,10 @@ def accuracy_table(found: Results) -> tuple[tuple[str, ...], list[tuple[str, ...
 
 
 def summary_table(benches: Sequence[Results]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Header and a line for the best objectives and the default: points above no teacher, in all and by student."""
+    """Header and a line for the best objectives and the default: points above no teacher, in all and by student.
+
+    Objectives of which a run failed are left out: what the others reached says nothing of them.
+    """
     cells = [(one, student) for one in benches for student in STUDENTS if one.accuracies(student, BASELINE)]
     header = (
         "objective",
@@ -173,7 +176,8 @@ def summary_table(benches: Sequence[Results]) -> tuple[tuple[str, ...], list[tup
         *(f"{one.title}, `{who}`" for one, who in cells),
     )
     gains = {name: [one.differences(student, name, BASELINE) for one, student in cells] for name in NAMES}
-    gains = {name: each for name, each in gains.items() if name != BASELINE and each and all(each)}
+    gains = {name: each for name, each in gains.items() if name != BASELINE and each and all(each)
+             and not any(one.failed(who, name) for one, who in cells)}  # fmt: skip
     pooled = {name: [value for some in each for value in some] for name, each in gains.items()}
     ranked = sorted(pooled, key=lambda name: -mean(pooled[name]))
     shown = [name for name in ranked if name in ranked[:BEST] or name == DEFAULT]

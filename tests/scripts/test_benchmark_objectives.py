@@ -202,8 +202,9 @@ def test_the_summary_has_the_best_and_the_default(table: ModuleType) -> None:
     each = {"none": [80.0, 80.0], "dkd": [81.0, 81.0], "dist": [82.0, 82.0], "nst": [83.0, 83.0], "rkd": [84.0, 84.0],
             "pkt": [85.0, 85.0], "crd": [80.8, 80.8], "kd": [80.5, 80.5]}  # fmt: skip
     rows = run_rows({(student, name): values for student in ("found", "resnet-8") for name, values in each.items()})
-    half = run_rows({("found", "fsp"): [99.0, 99.0]})  # not of the other student
-    header, lines = table.summary_table([table.Results("fashion-mnist", (*rows, *half))])
+    half = run_rows({("found", "hint"): [99.0, 99.0]})  # not of the other student
+    some = run_rows({(student, "fsp"): [98.0] for student in ("found", "resnet-8")})  # and one that failed
+    header, lines = table.summary_table([table.Results("fashion-mnist", (*rows, *half, *some, FAILED))])
     assert header[2:] == ("Fashion-MNIST, `found`", "Fashion-MNIST, `resnet-8`")
     assert [line[0] for line in lines] == ["`pkt`", "`rkd`", "`nst`", "`dist`", "`dkd`", "`kd`"]
     assert lines[-1][1:] == ("+0.50 ± 0.00", "+0.50 ± 0.00", "+0.50 ± 0.00")
