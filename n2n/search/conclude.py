@@ -74,7 +74,7 @@ class Finish:
 
     `timings` holds the latencies that the run has measured, the teacher's and the students' by fingerprint; `deadline`
     is a `time.monotonic()` value, None for none; `probed` is what was found to be fastest on this machine, None where
-    that was not tried.
+    that was not tried; `times_students` says whether students are timed as they are judged quickly.
     """
 
     teacher: Teacher
@@ -85,6 +85,7 @@ class Finish:
     teacher_name: TeacherName | None = None
     deadline: float | None = None
     probed: Probed | None = None
+    times_students: bool = True
 
     @property
     def precision(self) -> Wish:

@@ -60,7 +60,7 @@ def make_rung(rung: Rung, space: SearchSpace, finish: Finish) -> Judge:
         precision=finish.precision,
         start=rung.start,
         importance=options.importance,
-        timings=finish.timings,
+        timings=finish.timings if finish.times_students else None,
     )
 
 

@@ -17,7 +17,7 @@ import csv
 from pathlib import Path
 
 import torch
-from policy_transfer import read, rows_of
+from policy_transfer import COLUMNS, read, rows_of
 from rows import RESULTS
 
 import n2n
@@ -26,7 +26,6 @@ from n2n.search.teachers import load_teacher
 
 AGENTS = ("ppo", "reinforce", "evolution", "random", "uniform")
 MODES = ("zero-shot", "warm", "proposal")
-COLUMNS = ("network", "budget", "policy", "side", "seed", "judged", "best", "bests")
 BUDGET, JUDGED = "20%", 100
 
 
@@ -62,8 +61,8 @@ def main() -> None:
             if fresh:
                 writer.writeheader()
             for side in found.sides:
-                rows = rows_of(side, asked.teacher, BUDGET, side.name if side.mode else "", JUDGED)
-                writer.writerows({key: {**row, "seed": seed}[key] for key in COLUMNS} for row in rows)
+                rows = rows_of(side, card.name, card.data, BUDGET, side.name, JUDGED)
+                writer.writerows({**row, "seed": seed} for row in rows)
         print(f"{asked.teacher}, seed {seed}: {', '.join((*modes, *agents))}", flush=True)
 
 

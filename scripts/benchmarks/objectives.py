@@ -281,7 +281,8 @@ def step_ms(network: nn.Module, teacher: Teacher, training: TrainingData, object
     What happens once is left out: side modules, the paraphraser of `factor`, and the first steps.
     """
     clocks: list[tuple[float, float]] = []
-    recipe = replace(long_recipe(1.0, objective, "inherited"), epochs=None, steps=TIMED_STEPS)
+    # The rate is one by which no loss diverges: it is no matter for the clock, and a diverged step would be.
+    recipe = replace(long_recipe(1.0, objective, "inherited"), epochs=None, steps=TIMED_STEPS, lr=1e-4)
     prepare_views(training, recipe, teacher, subset)
     fit(network, training, recipe, teacher=teacher, subset=subset,
         progress=lambda *_: clocks.append((time.perf_counter(), time.process_time())))  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the rows of `learning_networks.py` and `policy_transfer.py` say, as tables and in words."""
+"""What the rows of the benchmarks of policies say: learning on networks, transfer, ways to train, ablations."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from statistics import fmean, median
 from curves import Row, difference, found_at, interval, until
 
 COUNTS = (10, 25, 50, 100)
+ABLATED_AT = 100
+"""Students judged when the options of PPO are compared."""
 AIM_SHARE, AIM_COUNT = 0.95, 10
 """What the policy's first student should be worth of a cold start's best of 100, and by when it should be reached."""
 
@@ -26,8 +28,7 @@ def cell(rows: Sequence[Row], count: int) -> str:
     values = found_at(rows, count)
     if not values:
         return ""
-    middle, half = interval(values)
-    told = f"{middle:.3f}" + (f" ± {half:.3f}" if len(values) > 1 else "")
+    told = _with_interval(values)
     return told if len(values) == len(rows) else f"{told} ({len(values)} of {len(rows)} seeds)"
 
 
@@ -98,3 +99,53 @@ def transfer_words(rows: Sequence[Row]) -> str:
             there = sum(row["until_cold"] != "never" for row in mine)
             words.append(f"`{side}` reaches that reward within {AIM_COUNT} students in {there} of {len(mine)} cases.")
     return " ".join(words)
+
+
+def training_lines(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and a line for each way to train: mean agreement at each share over networks, with that over seeds."""
+    shares = list(dict.fromkeys(row["share"] for row in rows))
+    header = ("trained on", "seeds", "minutes of training", *(f"agreement at {float(share):.0%}" for share in shares))
+    lines = []
+    for way in dict.fromkeys(row["way"] for row in rows):
+        mine = [row for row in rows if row["way"] == way]
+        cells = (_with_interval(_by_seed([row for row in mine if row["share"] == share])) for share in shares)
+        minutes = fmean(float(row["minutes"]) for row in mine)
+        lines.append((way, str(len({row["seed"] for row in mine})), f"{minutes:.1f}" if minutes else "", *cells))
+    return header, lines
+
+
+def ablation_lines(learning: Sequence[Row], training: Sequence[Row]
+                   ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:  # fmt: skip
+    """One table of all ablations: what was changed, by what it is measured, both figures, and their difference."""
+    header = ("changed", "seeds", "measured by", "unchanged", "changed to", "difference")
+    accuracy = f"best accuracy after {ABLATED_AT} students, NAS-Bench-201, percent"
+    lines, usual = [], [row for row in learning if row["agent"] == "ppo"]
+    for name in dict.fromkeys(row["agent"] for row in learning):
+        mine = [row for row in learning if row["agent"] == name]
+        if name != "ppo":
+            lines.append(_ablation(name, accuracy, found_at(usual, ABLATED_AT), found_at(mine, ABLATED_AT), 2))
+    told, untold = (_by_seed([row for row in training if row["way"] == way])
+                    for way in ("score", "score, not told the goal"))  # fmt: skip
+    if len(told) > 1 and len(untold) > 1:
+        lines.append(_ablation("the goal is not told", "agreement at once, networks held back", told, untold, 3))
+    return header, lines
+
+
+def _ablation(name: str, measure: str, usual: Sequence[float], changed: Sequence[float], digits: int
+              ) -> tuple[str, ...]:  # fmt: skip
+    gap, half = difference(changed, usual)
+    figures = (f"{fmean(values):.{digits}f}" for values in (usual, changed))
+    return name, str(len(changed)), measure, *figures, f"{gap:+.{digits}f} ± {half:.{digits}f}"
+
+
+def _by_seed(rows: Sequence[Row]) -> list[float]:
+    """The mean agreement of each seed."""
+    return [fmean(float(row["agreement"]) for row in rows if row["seed"] == seed)
+            for seed in dict.fromkeys(row["seed"] for row in rows)]  # fmt: skip
+
+
+def _with_interval(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    middle, half = interval(values)
+    return f"{middle:.3f}" + (f" ± {half:.3f}" if len(values) > 1 else "")

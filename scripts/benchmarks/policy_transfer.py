@@ -36,7 +36,7 @@ from n2n.data import load
 
 RESULTS = Path(__file__).parent / "results"
 FILE, TABLE = RESULTS / "policies-transfer.csv", RESULTS / "policies-transfer-table.csv"
-COLD = ("ppo", "reinforce", "evolution", "random", "uniform")
+COLD = ("ppo", "evolution", "random", "uniform")
 PLANS: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {
     2: (("zero-shot",), ("random", "uniform")),
     10: (("zero-shot", "warm", "proposal"), COLD),
@@ -44,7 +44,7 @@ PLANS: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """By the number of students to judge: what is done with the policy, and who starts cold."""
 YARDSTICK = 100
-COLUMNS = ("network", "budget", "policy", "asked", "side", "seed", "judged", "best", "bests")
+COLUMNS = ("network", "data", "budget", "policy", "asked", "side", "seed", "judged", "best", "bests")
 HEADER = ("network", "budget", "asked", "side", "seeds", "best", "interval", "share_of_cold", "until_cold")
 
 
@@ -57,14 +57,14 @@ def improvements(curve: Sequence[float | None]) -> list[tuple[int, float]]:
     return found
 
 
-def rows_of(side: Side, network: str, budget: str, policy: str, asked: int) -> list[dict[str, object]]:
-    """The rows of a side."""
+def rows_of(side: Side, network: str, data: str, budget: str, policy: str, asked: int) -> list[dict[str, object]]:
+    """The rows of a side, of which those of cold starts have no policy."""
     found = []
     for seed, curve in enumerate(side.curves):
         bests = improvements(curve)
         found.append({
-            "network": network, "budget": budget, "policy": policy, "asked": asked, "side": side.mode or side.name,
-            "seed": seed, "judged": len(curve),
+            "network": network, "data": data, "budget": budget, "policy": policy if side.mode else "", "asked": asked,
+            "side": side.mode or side.name, "seed": seed, "judged": len(curve),
             "best": f"{bests[-1][1]:.5f}" if bests else "",
             "bests": " ".join(f"{count}:{best:.5f}" for count, best in bests),
         })  # fmt: skip
@@ -108,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", type=Path, help="trained without the networks that it is tried on")
     parser.add_argument("--networks", nargs="+", default=list(HELD_BACK))
-    parser.add_argument("--budgets", nargs="+", default=["15%", "40%"], help="of the parameters")
+    parser.add_argument("--budgets", nargs="+", default=["10%", "20%"], help="of the parameters")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--cold", default="ppo", help="the agent whose last reward is the yardstick")
     parser.add_argument("--work", type=Path, default=Path("runs/policies"), help="where teachers are kept")
@@ -149,7 +149,7 @@ def compare(asked: argparse.Namespace) -> None:
             if fresh:
                 writer.writeheader()
             for side in found.sides:
-                writer.writerows(rows_of(side, name, budget, asked.policy.name, plan))
+                writer.writerows(rows_of(side, name, found.data, budget, asked.policy.name, plan))
         print(f"{name}, {budget}, {plan} students: done", flush=True)
 
 

@@ -17,7 +17,7 @@ import csv
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, product
 from pathlib import Path
 from statistics import fmean
@@ -92,8 +92,9 @@ def score(evaluation: Evaluation) -> float:
 
 
 def job_of(network: torch.nn.Module, data: Data, options: SearchOptions) -> Job:
-    """What a search over the network would work with."""
-    return Job.prepare(network, example_inputs(data), data, options, None, began=None, deadline=None)
+    """What a search over the network would work with, but that quick judgements do not time students."""
+    job = Job.prepare(network, example_inputs(data), data, options, None, began=None, deadline=None)
+    return replace(job, finish=replace(job.finish, times_students=False))
 
 
 def task_of(name: str, network: torch.nn.Module, data: Data, rung: str) -> Task:
@@ -142,8 +143,8 @@ def append(path: Path, phase: Phase, first: int, batches: Sequence[Batch], secon
             ])  # fmt: skip
 
 
-def points_of(curve: Path, phases: Sequence[Phase]) -> tuple[Point, ...]:
-    """The curve of each phase and stage in some twenty points."""
+def points_of(curve: Path, phases: Sequence[Phase], students: int) -> tuple[Point, ...]:
+    """The curve of each phase and stage in some twenty points; a batch has so many students."""
     with curve.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     found = []
@@ -155,7 +156,7 @@ def points_of(curve: Path, phases: Sequence[Phase]) -> tuple[Point, ...]:
         for begin in range(0, len(own), width):
             some = own[begin : begin + width]
             mean = fmean(float(row["mean_reward"]) for row in some)
-            found.append(Point(f"{stage}, {phase.name}", begin + len(some), round(mean, 5)))
+            found.append(Point(f"{stage}, {phase.name}", students * (begin + len(some)), round(mean, 5)))
     return tuple(found)
 
 
@@ -210,7 +211,7 @@ def main() -> None:
         for stage, path in kept.items():
             save_file({key: value.contiguous() for key, value in agents[stage].state().items()}, path)
         print(f"{phase.name} {first + many}/{phase.batches}: {sum(seconds):.0f} s", flush=True)
-    write(asked, agents, networks, data, points_of(work / "curve.csv", phases))
+    write(asked, agents, networks, data, points_of(work / "curve.csv", phases, asked.students))
 
 
 def write(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 
 from search_spaces.base import SpaceError
@@ -15,6 +16,10 @@ from search_spaces.teacher.capture import capture
 
 Look = Callable[[int, Tensor], None]
 """Called with a node's index and its value, while it runs; the value must be copied to be kept."""
+Program = tuple[torch.export.ExportedProgram, dict[fx.Node, int]]
+"""A captured graph, and the index of the reading's node for each of its nodes."""
+_CAPTURED: WeakKeyDictionary[nn.Module, dict[str, Program]] = WeakKeyDictionary()
+"""By a reading's network, which nobody edits, and the kind of batch: a capture takes as long as judging a student."""
 
 
 class Recorder:
@@ -37,11 +42,16 @@ class Recorder:
         """Without the graph, which does not travel to other processes; it is captured anew there."""
         return {"_reading": self._reading, "_example": self._example}
 
-    def _captured(self) -> tuple[torch.export.ExportedProgram, dict[fx.Node, int]]:
-        """The graph, and the index of the reading's node for each of its nodes."""
-        known: tuple[torch.export.ExportedProgram, dict[fx.Node, int]] | None = self.__dict__.get("_program")
-        if known is not None:
-            return known
+    def _captured(self) -> Program:
+        """The graph for batches like the example, captured once for all recorders of the reading's network."""
+        known = _CAPTURED.setdefault(self._reading.network, {})
+        example = self._example
+        kind = f"{tuple(example.shape)} {example.dtype} {example.device}"
+        if kind not in known:
+            known[kind] = self._capture()
+        return known[kind]
+
+    def _capture(self) -> Program:
         reading = self._reading
         program = capture(reading.network, self._example, reading.forward_fn)
         index: dict[fx.Node, int] = {}
@@ -56,8 +66,7 @@ class Recorder:
                 f"{type(reading.network).__name__}: its graph for {self.batch} examples has {len(found)} operations,"
                 f" not the {len(expected)} that were read; open the space with a batch of {self.batch} examples"
             )
-        self._program = program, index
-        return self._program
+        return program, index
 
     def run(self, inputs: Tensor, wanted: Collection[int], look: Look) -> Any:
         """What the teacher gives for `inputs` [B, ...]; `look` sees the value of each wanted node as it arises."""

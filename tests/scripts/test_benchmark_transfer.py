@@ -19,7 +19,7 @@ from search_spaces.layer_shrinkage import layer_shrinkage
 def test_a_curve_becomes_its_improvements_and_back(load: Callable[[str], ModuleType]) -> None:
     script = load("policy_transfer")
     side = Side("some", "warm", ((None, 0.5, 0.5, 0.75), (None, None, None, None)))
-    first, second = script.rows_of(side, "net", "20%", "some", 4)
+    first, second = script.rows_of(side, "net", "digits", "20%", "some", 4)
     assert (first["bests"], first["best"], first["judged"], first["side"]) == (
         "2:0.50000 4:0.75000",
         "0.75000",
@@ -93,6 +93,50 @@ def test_what_is_told_of_networks_and_transfer(load: Callable[[str], ModuleType]
     assert "has 95.0% of the reward that a cold start has after 100 (lowest 94.0%)" in words
     assert "met in 1 of 2 cases. `warm` reaches that reward within 10 students in 1 of 2 cases." in words
     assert script.transfer_words([]) == "Not run yet."
+
+
+def test_cards_are_told_of_the_policy_beside_random_choice(load: Callable[[str], ModuleType]) -> None:
+    script = load("policy_cards")
+
+    def row(side: str, seed: int, best: str) -> dict[str, str]:
+        policy = "mine" if side in ("zero-shot", "warm") else ""
+        return {"network": "net", "data": "digits", "budget": "20%", "policy": policy, "asked": "10", "side": side,
+                "seed": str(seed), "best": best}  # fmt: skip
+
+    rows = [row("zero-shot", 0, "0.9"), row("zero-shot", 1, "0.8"), row("random", 0, "0.5"), row("random", 1, "0.75"),
+            row("warm", 0, "0.9"), row("warm", 1, "")]  # fmt: skip
+    (found,) = script.comparisons(rows, "mine")  # a mean without the seed that found nothing would flatter
+    assert (found.mode, found.policy, found.random, found.seeds, found.judged) == ("zero-shot", 0.85, 0.625, 2, 10)
+    assert list(script.comparisons(rows, "other")) == []
+
+
+def test_ways_to_train_and_ablations_are_told_with_their_spread_over_seeds(load: Callable[[str], ModuleType]) -> None:
+    script = load("policies_table")
+    rows = [
+        {"way": way, "seed": str(seed), "network": network, "share": share, "agreement": agreement, "minutes": "1.5"}
+        for way, seed, network, share, agreement in (
+            ("score", 0, "a", "0.1", "0.8"), ("score", 0, "b", "0.1", "0.6"), ("score", 0, "a", "0.4", "0.9"),
+            ("score", 1, "a", "0.1", "0.9"), ("score", 1, "b", "0.1", "0.9"), ("score", 1, "a", "0.4", "0.9"),
+            ("score, not told the goal", 0, "a", "0.1", "0.5"), ("score, not told the goal", 1, "a", "0.1", "0.5"),
+        )
+    ]  # fmt: skip
+    header, lines = script.training_lines(rows)
+    assert header[-2:] == ("agreement at 10%", "agreement at 40%")
+    # seeds have .7 and .9: a mean of .8 and t = 12.706 times a deviation of .1414 over the root of 2
+    assert lines[0] == ("score", "2", "1.5", "0.800 ± 1.271", "0.900 ± 0.000")
+    learning = [
+        {"agent": agent, "seed": str(seed), "bests": bests}
+        for agent, curves in {"ppo": ("9:93 80:94 400:95", "2:94"), "entropy 0": ("3:93.5", "4:93.5")}.items()
+        for seed, bests in enumerate(curves)
+    ]
+    header, lines = script.ablation_lines(learning, rows)
+    assert header[-1] == "difference"
+    assert lines[0][0] == "entropy 0"
+    assert lines[0][3:] == ("94.00", "93.50", "-0.50 ± 0.00")
+    # means of a seed over networks and shares: (.8 + .6 + .9) / 3 and .9, against .5 twice
+    assert lines[1][3:5] == ("0.833", "0.500")
+    assert lines[1][5].startswith("-0.333 ± 0.847")
+    assert len(script.ablation_lines(learning, [])[1]) == 1
 
 
 def test_the_networks_take_the_digits_and_have_something_to_decide(load: Callable[[str], ModuleType]) -> None:

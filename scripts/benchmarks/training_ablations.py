@@ -1,0 +1,160 @@
+"""What each part of training a policy on many networks is worth on networks that it has not seen.
+
+    python scripts/benchmarks/training_ablations.py --seeds 5
+    python scripts/benchmarks/training_ablations.py --table
+
+For each seed one policy is trained in each of the ways of `WAYS`, on the networks of `--set`: on a training-free score
+alone, then further on closed-form distillation, on the latter alone, and on the score without being told the goal,
+which it then notices only by the actions that are not allowed. `train_policies.py` has the same phases, longer. Each
+policy makes a student at once for networks that none has seen, at several shares of the parameters, and so do uniform
+scaling and random choice. One row of `results/policies-training.csv` for each seed, way, network and share: agreement
+with the teacher after closed-form distillation, the share of the parameters that was used, and the minutes of training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from policies_table import training_lines
+from policy_networks import HELD_BACK, SETS
+from rows import RESULTS, rows_of
+from train_policies import CHEAP, DEAR, LEAST, MOST, agents_of, task_of, teacher_of
+
+from envs import Goal
+from n2n.agents import AGENTS
+from n2n.agents.base import Agent
+from n2n.data import load
+from n2n.evaluate.base import Evaluation, Status
+from n2n.policies.training import Task, played, train, zero_shot
+from search_spaces.base import FEATURES
+
+NAME = "policies-training"
+COLUMNS = ("way", "seed", "network", "share", "agreement", "accuracy", "used", "minutes")
+SHARES = (0.1, 0.2, 0.4)
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to train: batches judged by the score, then in closed form, and whether the policy is told the goal."""
+
+    cheap: int
+    dear: int
+    tells: bool = True
+
+
+WAYS = {
+    "score": Way(200, 0),
+    "score, then closed form": Way(200, 100),
+    "closed form": Way(0, 100),
+    "score, not told the goal": Way(200, 0, tells=False),
+}
+UNTRAINED = ("uniform", "random")
+
+
+def row(way: str, seed: int, task: Task, share: float, found: Evaluation, minutes: float) -> dict[str, object]:
+    """One row; a student that could not be judged agrees with nothing."""
+    judged = found.status is Status.OK
+    return {
+        "way": way, "seed": seed, "network": task.name, "share": share,
+        "agreement": f"{(found.agreement or 0.0) if judged else 0.0:.5f}",
+        "accuracy": f"{(found.accuracy or 0.0) if judged else 0.0:.5f}",
+        "used": f"{(found.parameters or 0) / task.parameters:.4f}", "minutes": f"{minutes:.2f}",
+    }  # fmt: skip
+
+
+def untrained(name: str, task: Task, share: float, seed: int) -> Evaluation:
+    """What an agent that has learned nothing makes of a network at once: its first student of the shrinkage space."""
+    goal = Goal(parameters=share)
+    space = task.spaces.shrinkage(None, task.budget(goal))
+    agent = AGENTS[name](len(FEATURES), space.num_actions, space.num_decisions, seed=seed)
+    return task.judge(space)([played(agent, space, goal)])[0]
+
+
+def main() -> None:
+    """Makes the rows that are missing, then prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", default="residual-plain", choices=list(SETS))
+    parser.add_argument("--networks", nargs="+", default=list(HELD_BACK), help="that no policy has seen")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--students", type=int, default=8, help="of a batch")
+    parser.add_argument("--hidden", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--work", type=Path, default=Path("runs/policies"), help="where teachers are kept")
+    parser.add_argument("--epochs", type=float, default=30, help="that a teacher is trained for")
+    parser.add_argument("--table", action="store_true", help="nothing is trained")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    if not asked.table:
+        make(asked)
+    for line in training_lines(rows_of(NAME))[1]:
+        print("  ".join(line))
+
+
+def make(asked: argparse.Namespace) -> None:
+    """Trains the policies whose rows are missing, and adds these."""
+    data, folder = load("digits"), asked.work / f"teachers-{asked.epochs:g}"
+
+    def tasks(names: Sequence[str], rung: str) -> list[Task]:
+        return [task_of(name, teacher_of(name, data, folder, asked.epochs), data, rung) for name in names]
+
+    known = {rung: tasks(SETS[asked.set], rung) for rung in (CHEAP, DEAR)}
+    new = tasks(asked.networks, DEAR)
+
+    def tried(way: str, seed: int, minutes: float, student: Callable[[Task, float], Evaluation]) -> None:
+        append([row(way, seed, task, share, student(task, share), minutes) for task in new for share in SHARES])
+        print(f"{way}, seed {seed}: done", flush=True)
+
+    for seed in range(asked.seeds):
+        have = {(one["way"], one["seed"]) for one in rows_of(NAME)}
+        for name in UNTRAINED:
+            if (name, str(seed)) not in have:
+                tried(name, seed, 0.0, lambda task, share, name=name, seed=seed: untrained(name, task, share, seed))
+        for name, way in WAYS.items():
+            if (name, str(seed)) in have:
+                continue
+            begun = time.monotonic()
+            agents = trained(way, known, seed, students=asked.students, hidden=asked.hidden, rate=asked.rate)
+            minutes = (time.monotonic() - begun) / 60
+            tried(name, seed, minutes, lambda task, share, agents=agents, way=way: at_once(agents, task, share, way))
+
+
+def trained(way: Way, tasks: Mapping[str, Sequence[Task]], seed: int, *, students: int, hidden: int, rate: float
+            ) -> dict[str, Agent]:  # fmt: skip
+    """Policies of both stages, trained in a way; the optimiser starts afresh with each phase."""
+    agents = agents_of(seed, "attention", hidden, rate)
+    for index, (rung, batches) in enumerate(((CHEAP, way.cheap), (DEAR, way.dear))):
+        learned, agents = agents, agents_of(1000 * seed + index, "attention", hidden, rate)
+        for stage, agent in agents.items():
+            agent.load(learned[stage].state())
+        told = [dataclasses.replace(task, tells=way.tells) for task in tasks[rung]]
+        for _ in train(agents, told, batches=batches, students=students, seed=1000 * seed + index, least=LEAST,
+                       most=MOST):  # fmt: skip
+            pass
+    return agents
+
+
+def at_once(agents: Mapping[str, Agent], task: Task, share: float, way: Way) -> Evaluation:
+    """The policies' likeliest student; a policy that was not told goals is not told this one either."""
+    return zero_shot(agents, dataclasses.replace(task, tells=way.tells), Goal(parameters=share))
+
+
+def append(found: Sequence[Mapping[str, object]]) -> None:
+    """Adds rows to the file."""
+    path = RESULTS / f"{NAME}.csv"
+    fresh = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if fresh:
+            writer.writeheader()
+        writer.writerows(found)
+
+
+if __name__ == "__main__":
+    main()
