@@ -167,6 +167,21 @@ class ActorCriticAgent:
         rewards = trajectory.rewards
         return Stats(rewards.mean().item(), rewards.max().item(), baseline=expected, **first)
 
+    @one_thread()
+    def imitate(self, shown: Trajectory) -> float:
+        """One gradient step towards the actions of rollouts that somebody else chose: `- mean_tb log pi`, given back.
+
+        Where an action was the only legal one there is nothing to learn, and nothing is counted.
+        """
+        _, taken, _ = self._read(shown)
+        free = shown.legal.sum(-1) > 1  # [T, B]
+        loss = -taken[free].mean() if bool(free.any()) else taken.sum() * 0
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.options.max_gradient_norm)
+        self._optimizer.step()
+        return loss.item()
+
     def state(self) -> dict[str, Tensor]:
         """The weights of encoder and heads."""
         return {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}

@@ -200,7 +200,7 @@ class Loop:
         """What the student gives for a batch, with its maps where the terms look at any."""
         places = opened.looks.student
         with reading_all(self.network, places) as take, self.settings.autocast():
-            logits = logits_of(self.network, batch.inputs)  # [B, K]
+            logits = logits_of(self.network, batch.inputs).float()  # [B, K], as objectives of one's own expect
         maps = {place: one.float() for place, one in zip(places, take(), strict=True)}
         return Output(logits, maps)
 

@@ -84,16 +84,16 @@ def resolve(
     kind = torch.device(device).type
     able = native_bf16(device) if native is None else native
     if isinstance(precision, Precision):
-        may = kind == "cuda" or (precision.bf16 and able) or _even_widths(network)
-        return Precision(kind, precision.bf16, precision.channels_last and may)
+        return Precision(kind, precision.bf16, precision.channels_last and (kind == "cuda" or _even_widths(network)))
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
     bf16 = precision == "bf16" or (precision == "auto" and able)
-    return Precision(kind, bf16, (bf16 and able) or _even_widths(network))
+    return Precision(kind, bf16, (kind == "cuda" and bf16 and able) or _even_widths(network))
 
 
 def _even_widths(network: nn.Module) -> bool:
-    # In float32 channels_last gains a fifth on convolutions of full vector width. On odd widths (6, 11, 22 channels)
-    # one build of torch corrupted its heap in a training step, so those keep the default layout.
+    # On a processor channels_last gains a fifth on convolutions of full vector width. On others (6, 8, 11, 22 channels)
+    # torch 2.13 corrupts its heap in training steps on several threads, in float32 and in bf16, so those keep the
+    # default layout.
     convs = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     return bool(convs) and all(conv.out_channels % 16 == 0 and conv.groups == 1 for conv in convs)

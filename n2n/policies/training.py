@@ -127,12 +127,12 @@ def train(
     for index in range(batches):
         task = tasks[int(rng.integers(len(tasks)))]
         stage = "removal" if rng.random() < removal_share else "shrinkage"
-        yield _Round(agents, task, goals, rng, students).play(index, stage)
+        yield Round(agents, task, goals, rng, students).play(index, stage)
 
 
 @dataclass(frozen=True)
-class _Round:
-    """One batch on one network."""
+class Round:
+    """What happens once: one network, one goal, batches of so many students."""
 
     agents: Mapping[str, Agent]
     task: Task
@@ -141,6 +141,18 @@ class _Round:
     students: int
 
     def play(self, index: int, stage: str) -> Batch:
+        """One batch that the agent of the stage learns from."""
+        stage, goal, env = self.open(stage)
+        trajectory, _ = rollout(env, self.agents[stage])
+        self.agents[stage].learn(trajectory)
+        return Batch(index, stage, self.task.name, goal, _rewards(trajectory))
+
+    def open(self, stage: str) -> tuple[str, Goal, GoalVectorEnv]:
+        """A goal that some student meets, and the environment of the stage under it; shrinkage if nothing is to remove.
+
+        Raises:
+            SpaceError: the smallest students exceed all goals that were drawn.
+        """
         for _ in range(TRIES):
             (goal,) = self.goals(1)
             try:
@@ -150,11 +162,8 @@ class _Round:
                 why = error
         else:
             raise SpaceError(f"{self.task.name}: none of {TRIES} goals can be met: {why}")
-        env = GoalVectorEnv(space, judge, lambda one, _: self.task.reward(one), self.students,
-                            always(self.task.shown(goal)))  # fmt: skip
-        trajectory, _ = rollout(env, self.agents[stage])
-        self.agents[stage].learn(trajectory)
-        return Batch(index, stage, self.task.name, goal, _rewards(trajectory))
+        shown = always(self.task.shown(goal))
+        return stage, goal, GoalVectorEnv(space, judge, lambda one, _: self.task.reward(one), self.students, shown)
 
     def _opened(self, stage: str, goal: Goal) -> tuple[str, SearchSpace, Evaluate]:
         """The space of a stage; shrinkage where there is nothing to remove."""

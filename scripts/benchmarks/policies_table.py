@@ -11,6 +11,13 @@ from curves import Row, difference, found_at, interval, until
 COUNTS = (10, 25, 50, 100)
 ABLATED_AT = 100
 """Students judged when the options of PPO are compared."""
+UNCHANGED = "searches"
+CHANGED = {
+    "searches, not told the goal": "the goal is not told",
+    "searches, encoder layers": "encoder layers in place of attention",
+    "searches, encoder decisions": "encoder decisions in place of attention",
+}
+"""Of the ways of `training_ablations.py`, those that are a part changed."""
 AIM_SHARE, AIM_COUNT = 0.95, 10
 """What the policy's first student should be worth of a cold start's best of 100, and by when it should be reached."""
 
@@ -124,10 +131,10 @@ def ablation_lines(learning: Sequence[Row], training: Sequence[Row]
         mine = [row for row in learning if row["agent"] == name]
         if name != "ppo":
             lines.append(_ablation(name, accuracy, found_at(usual, ABLATED_AT), found_at(mine, ABLATED_AT), 2))
-    told, untold = (_by_seed([row for row in training if row["way"] == way])
-                    for way in ("score", "score, not told the goal"))  # fmt: skip
-    if len(told) > 1 and len(untold) > 1:
-        lines.append(_ablation("the goal is not told", "agreement at once, networks held back", told, untold, 3))
+    for way, name in CHANGED.items():
+        told, other = (_by_seed([row for row in training if row["way"] == one]) for one in (UNCHANGED, way))
+        if len(told) > 1 and len(other) > 1:
+            lines.append(_ablation(name, "agreement at once, networks held back", told, other, 3))
     return header, lines
 
 

@@ -95,24 +95,41 @@ def dense(*blocks: int, growth: int, stem: int = 16) -> nn.Module:
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "resnet-6": lambda: residual(1, 1, width=24),
     "resnet-8": lambda: residual(1, 1, 1, width=16),
+    "resnet-8-narrow": lambda: residual(1, 1, 1, width=12),
+    "resnet-10": lambda: residual(1, 2, 1, width=12),
+    "resnet-12": lambda: residual(2, 2, 1, width=12),
+    "resnet-12-late": lambda: residual(1, 1, 3, width=8),
     "resnet-14": lambda: residual(2, 2, 2, width=8),
+    "resnet-16": lambda: residual(3, 2, 2, width=8),
     "resnet-20": lambda: residual(3, 3, 3, width=8),
     "resnet-2-stages": lambda: residual(2, 3, width=16),
+    "resnet-2-stages-deep": lambda: residual(4, 3, width=12),
     "resnet-26": lambda: residual(4, 4, 4, width=8),
+    "vgg-4": lambda: plain((24,), (32,), (64,)),
     "vgg-5": lambda: plain((16, 16), (32, 32)),
+    "vgg-6": lambda: plain((16, 24), (32, 32), (48,)),
+    "vgg-6-wide": lambda: plain((32, 32), (48, 48), (48,)),
     "vgg-7": lambda: plain((16, 16), (32, 32), (64, 64)),
+    "vgg-8": lambda: plain((16, 16, 16), (32, 32, 32), (48,)),
     "vgg-9": lambda: plain((24, 24), (48, 48, 48), (64, 64, 64)),
+    "mobile-4": lambda: mobile((16, 2), (24, 2)),
     "mobile-5": lambda: mobile((16, 2), (24, 3)),
+    "mobile-6": lambda: mobile((12, 2), (20, 2), (28, 2)),
     "mobile-8": lambda: mobile((16, 2), (24, 3), (32, 3)),
+    "dense-7": lambda: dense(3, 3, growth=12),
     "dense-9": lambda: dense(4, 4, growth=8),
+    "dense-11": lambda: dense(3, 4, 3, growth=8),
     "dense-13": lambda: dense(4, 4, 4, growth=8),
 }
 """By name: family and depth."""
-SETS: dict[str, tuple[str, ...]] = {
-    "all": tuple(NETWORKS),
-    "residual-plain": ("resnet-8", "resnet-14", "resnet-20", "resnet-2-stages", "vgg-5", "vgg-7"),
-}
-"""What policies are trained on: all for those that the package ships, two families where others are held back."""
 HELD_BACK = ("resnet-26", "vgg-9", "mobile-8", "dense-13")
 """Deeper ones of the families of "residual-plain", and two other families."""
+SETS: dict[str, tuple[str, ...]] = {
+    "all": tuple(NETWORKS),
+    "residual-plain": tuple(
+        name for name in NETWORKS if name.startswith(("resnet-", "vgg-")) and name not in HELD_BACK
+    ),
+}
+"""What policies are trained on: all for those that the package ships, two families where others are held back."""

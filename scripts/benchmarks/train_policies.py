@@ -4,10 +4,11 @@
     python scripts/benchmarks/train_policies.py --set residual-plain --out runs/policies/some   two families held back
     python scripts/benchmarks/train_policies.py --set resnet-8,vgg-5 --out runs/policies/two    on these two
 
-First batches judged by a training-free score, at some ten milliseconds a student, then batches judged by closed-form
-distillation (rung `refit:0`). Teachers are trained on scikit-learn's digits and kept in `--work`; what is learned is
-written there after every `--save` batches, with a row of `curve.csv` for each, and the same command goes on where it
-was stopped, to the same end. `--dear 0` writes what the first phase alone has taught; without, it goes on from there.
+First batches of PPO judged by a training-free score; then rounds of searches judged by closed-form distillation (rung
+`refit:0`, about a tenth of a second a student), the best rollouts of which a fresh policy imitates; then batches of PPO
+judged in closed form. Teachers are trained on scikit-learn's digits and kept in `--work`; what is learned is written
+there after every `--save` batches and every round, with a row of `curve.csv` for each batch and each search, and the
+same command goes on where it was stopped, to the same end. `--cheap 0`, `--rounds 0` and `--dear 0` leave phases out.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
+from policy_lessons import SEARCH, searched
 from policy_networks import NETWORKS, SETS
 from safetensors.torch import load_file, save_file
 
+from envs import Goal
 from n2n.agents.base import Agent
 from n2n.data import Data, example_inputs, load
 from n2n.distill.fit import train_teacher
@@ -34,7 +37,9 @@ from n2n.job import Job
 from n2n.job_agents import KEEP_BIAS, space_of
 from n2n.policies import PolicyMeta, save_policy
 from n2n.policies.card import Card, Point, Trained, weights_hash, write_card
-from n2n.policies.training import Batch, Task, train, trainee
+from n2n.policies.lessons import STAGES as STUDIED
+from n2n.policies.lessons import teach
+from n2n.policies.training import Task, train, trainee
 from n2n.search.judges import make_rung
 from n2n.search.options import DEFAULT_FACTORS, SearchOptions
 
@@ -57,11 +62,12 @@ POINTS, STAGES = 20, ("removal", "shrinkage")
 
 @dataclass(frozen=True)
 class Phase:
-    """So many batches judged by a rung."""
+    """So many batches judged by a rung, or rounds of searches."""
 
     name: str
     rung: str
     batches: int
+    searches: bool = False
 
 
 def teacher_of(name: str, data: Data, folder: Path, epochs: float) -> torch.nn.Module:
@@ -123,23 +129,23 @@ def agents_of(seed: int, encoder: str, hidden: int, rate: float) -> dict[str, Ag
 def rounds(phases: Sequence[Phase], every: int) -> Iterator[tuple[Phase, int, int]]:
     """The pieces of training between two savings: phase, first batch, number of batches."""
     for phase in phases:
-        for first in range(0, phase.batches, every):
-            yield phase, first, min(every, phase.batches - first)
+        step = 1 if phase.searches else every
+        for first in range(0, phase.batches, step):
+            yield phase, first, min(step, phase.batches - first)
 
 
-def append(path: Path, phase: Phase, first: int, batches: Sequence[Batch], seconds: Sequence[float]) -> None:
-    """Adds rows to the learning curve."""
+def append(path: Path, phase: Phase, rows: Sequence[tuple[int, str, str, Goal, float, float, float]]) -> None:
+    """Adds rows to the learning curve: batch, stage, network, goal, mean and best reward, seconds."""
     fresh = not path.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         if fresh:
             writer.writerow(COLUMNS)
-        for one, took in zip(batches, seconds, strict=True):
-            goal = one.goal
+        for index, stage, task, goal, mean, best, took in rows:
             writer.writerow([
-                phase.name, first + one.index, one.stage, one.task, f"{goal.parameters:.4f}", f"{goal.macs:.4f}",
-                f"{one.mean:.5f}", f"{max(one.rewards):.5f}", f"{took:.2f}",
+                phase.name, index, stage, task, f"{goal.parameters:.4f}", f"{goal.macs:.4f}", f"{mean:.5f}",
+                f"{best:.5f}", f"{took:.2f}",
             ])  # fmt: skip
 
 
@@ -149,14 +155,13 @@ def points_of(curve: Path, phases: Sequence[Phase], students: int) -> tuple[Poin
         rows = list(csv.DictReader(file))
     found = []
     for phase, stage in product(phases, STAGES):
-        own = [row for row in rows if (row["phase"], row["stage"]) == (phase.name, stage)][: phase.batches]
-        if not own:
-            continue
-        width = -(-len(own) // POINTS)
+        own = [row for row in rows if (row["phase"], row["stage"]) == (phase.name, stage)]
+        each = SEARCH["batches"] * SEARCH["students"] if phase.searches else students
+        width = -(-len(own) // POINTS) or 1
         for begin in range(0, len(own), width):
             some = own[begin : begin + width]
             mean = fmean(float(row["mean_reward"]) for row in some)
-            found.append(Point(f"{stage}, {phase.name}", students * (begin + len(some)), round(mean, 5)))
+            found.append(Point(f"{stage}, {phase.name}", each * (begin + len(some)), round(mean, 5)))
     return tuple(found)
 
 
@@ -168,8 +173,11 @@ def main() -> None:
         "--work", type=Path, default=Path("runs/policies"), help="teachers, curve and what is half done"
     )
     parser.add_argument("--set", default="all", help=f"{', '.join(SETS)}, or names of networks with commas")
-    parser.add_argument("--cheap", type=int, default=600, help="batches judged by the score")
-    parser.add_argument("--dear", type=int, default=200, help="batches judged by closed-form distillation")
+    parser.add_argument("--cheap", type=int, default=200, help="batches of PPO judged by the score")
+    parser.add_argument("--rounds", type=int, default=2, help="of searches judged by closed-form distillation")
+    parser.add_argument("--each", type=int, default=8, help="searches of a network and stage in a round")
+    parser.add_argument("--teach", type=int, default=40, help="epochs of imitation in a round")
+    parser.add_argument("--dear", type=int, default=0, help="batches of PPO judged by closed-form distillation")
     parser.add_argument("--students", type=int, default=8, help="of a batch")
     parser.add_argument("--save", type=int, default=50, help="batches between two savings")
     parser.add_argument("--encoder", default="attention")
@@ -180,13 +188,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    work = asked.work / "-".join(
-        str(getattr(asked, name)) for name in ("set", "encoder", "hidden", "rate", "students", "save", "epochs", "seed")
-    )
+    shape = ("set", "encoder", "hidden", "rate", "students", "save", "epochs", "seed", "cheap", "each", "teach")
+    work = asked.work / "-".join(str(getattr(asked, name)) for name in shape)
     data = load("digits")
     names, teachers = SETS.get(asked.set, tuple(asked.set.split(","))), asked.work / f"teachers-{asked.epochs:g}"
     networks = {name: teacher_of(name, data, teachers, asked.epochs) for name in names}
-    phases = [Phase("score", CHEAP, asked.cheap), Phase(f"closed form after {asked.cheap}", DEAR, asked.dear)]
+    phases = [
+        Phase("score", CHEAP, asked.cheap),
+        Phase("searches", DEAR, asked.rounds, searches=True),
+        Phase(f"closed form after {asked.rounds} rounds", DEAR, asked.dear),
+    ]
     agents = agents_of(asked.seed, asked.encoder, asked.hidden, asked.rate)
     tasks: dict[str, list[Task]] = {}
     for index, (phase, first, many) in enumerate(rounds(phases, asked.save)):
@@ -200,18 +211,47 @@ def main() -> None:
         learned, agents = agents, agents_of(1000 * asked.seed + index, asked.encoder, asked.hidden, asked.rate)
         for stage, agent in learned.items() if index else ():
             agents[stage].load(agent.state())
-        batches, seconds, last = [], [], time.monotonic()
-        made = train(agents, tasks[phase.rung], batches=many, students=asked.students,
-                     seed=1000 * asked.seed + index, least=LEAST, most=MOST)  # fmt: skip
-        for one in made:
-            batches.append(one)
-            seconds.append(time.monotonic() - last)
-            last = time.monotonic()
-        append(work / "curve.csv", phase, first, batches, seconds)
+        begun = time.monotonic()
+        if phase.searches:
+            agents, rows = taught(asked, agents, tasks[phase.rung], work, first)
+        else:
+            rows = reinforced(asked, agents, tasks[phase.rung], first, many, 1000 * asked.seed + index)
+        append(work / "curve.csv", phase, rows)
         for stage, path in kept.items():
             save_file({key: value.contiguous() for key, value in agents[stage].state().items()}, path)
-        print(f"{phase.name} {first + many}/{phase.batches}: {sum(seconds):.0f} s", flush=True)
+        print(f"{phase.name} {first + many}/{phase.batches}: {time.monotonic() - begun:.0f} s", flush=True)
     write(asked, agents, networks, data, points_of(work / "curve.csv", phases, asked.students))
+
+
+def reinforced(asked: argparse.Namespace, agents: dict[str, Agent], tasks: Sequence[Task], first: int, many: int,
+               seed: int) -> list[tuple[int, str, str, Goal, float, float, float]]:  # fmt: skip
+    """Batches of PPO from number `first` on; the rows of the learning curve."""
+    rows, last = [], time.monotonic()
+    for one in train(agents, tasks, batches=many, students=asked.students, seed=seed, least=LEAST, most=MOST):
+        took, last = time.monotonic() - last, time.monotonic()
+        rows.append((first + one.index, one.stage, one.task, one.goal, one.mean, max(one.rewards), took))
+    return rows
+
+
+def taught(asked: argparse.Namespace, agents: dict[str, Agent], tasks: Sequence[Task], work: Path, number: int
+           ) -> tuple[dict[str, Agent], list[tuple[int, str, str, Goal, float, float, float]]]:  # fmt: skip
+    """A round of searches from the agents as they are, and fresh ones that imitate what all rounds have found."""
+    rows: list[tuple[int, str, str, Goal, float, float, float]] = []
+    fresh = agents_of(1000 * asked.seed + 500 + number, asked.encoder, asked.hidden, asked.rate)
+    for stage in STUDIED:
+        begun, known = time.monotonic(), []
+        for earlier in range(number + 1):
+            path, seed = work / f"{stage}, {earlier}.lessons.safetensors", 10_000 * asked.seed + 10 * earlier
+            known += searched(path, agents, tasks, stage, each=asked.each, seed=seed, least=LEAST, most=MOST)
+        taken = (time.monotonic() - begun) / max(1, len(known))
+        new = known[-len(tasks) * asked.each :]
+        rows += [(number, one.stage, one.task, one.goal, one.at_once, one.best, taken) for one in new]
+        losses = teach(fresh, known, epochs=asked.teach, seed=number)
+        at_once, best = fmean(one.at_once for one in new), fmean(one.best for one in new)
+        print(f"{stage}: {at_once:.3f} at once, {best:.3f} found, loss {losses[0]:.2f} to {losses[-1]:.2f} by"
+              f" {len(known)} lessons", flush=True)  # fmt: skip
+        agents = {**agents, stage: fresh[stage]}
+    return fresh, rows
 
 
 def write(
@@ -233,7 +273,8 @@ def write(
         Trained(name, "digits", job.finish.teacher.parameters, round(job.finish.teacher.accuracy, 5), job.spaces.key)
         for name, job in jobs.items()
     )
-    total = (asked.cheap + asked.dear) * asked.students
+    searches = len(STAGES) * asked.rounds * asked.each * len(networks)
+    total = (asked.cheap + asked.dear) * asked.students + searches * SEARCH["batches"] * SEARCH["students"]
     card = Card(
         trained=trained,
         space={
@@ -242,8 +283,9 @@ def write(
             **space_of(usual, "removal"),
             **space_of(usual, "shrinkage"),
         },
-        reward=f"rank within the batch, by {CHEAP} ({asked.cheap} batches), then by agreement with the teacher after "
-        f"closed-form distillation ({asked.dear} batches)",
+        reward=f"rank within the batch by {CHEAP} ({asked.cheap} batches), then imitation of the best of {searches} "
+        f"searches by agreement with the teacher after closed-form distillation, then rank by that ({asked.dear} "
+        "batches)",
         budget=f"{LEAST:.0%} to {MOST:.0%} of the parameters or of the MACs",
         judged=total,
         curve=curve,

@@ -1,14 +1,17 @@
 """What each part of training a policy on many networks is worth on networks that it has not seen.
 
-    python scripts/benchmarks/training_ablations.py --seeds 5
+    python scripts/benchmarks/train_policies.py --set residual-plain --out runs/policies/some
+    python scripts/benchmarks/training_ablations.py --lessons runs/policies/FOLDER --seeds 5
     python scripts/benchmarks/training_ablations.py --table
 
-For each seed one policy is trained in each of the ways of `WAYS`, on the networks of `--set`: on a training-free score
-alone, then further on closed-form distillation, on the latter alone, and on the score without being told the goal,
-which it then notices only by the actions that are not allowed. `train_policies.py` has the same phases, longer. Each
-policy makes a student at once for networks that none has seen, at several shares of the parameters, and so do uniform
+For each seed one policy is trained in each of the ways of `WAYS`: with PPO on a training-free score; by imitating what
+the searches of `train_policies.py` found, whose files are in `--lessons`; then further with PPO on closed-form
+distillation; and by imitation with one thing changed: not told the goal, which it then notices only by the actions that
+are not allowed, or with another encoder. Seeds are of weights, orders and PPO; the searches are the same. Each policy
+makes a student at once for networks that it has not seen, at several shares of the parameters, and so do uniform
 scaling and random choice. One row of `results/policies-training.csv` for each seed, way, network and share: agreement
-with the teacher after closed-form distillation, the share of the parameters that was used, and the minutes of training.
+with the teacher after closed-form distillation, the share of the parameters that was used, and the minutes of training,
+without those of the searches.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from pathlib import Path
 
 import torch
 from policies_table import training_lines
+from policy_lessons import read
 from policy_networks import HELD_BACK, SETS
 from rows import RESULTS, rows_of
 from train_policies import CHEAP, DEAR, LEAST, MOST, agents_of, task_of, teacher_of
@@ -32,8 +36,9 @@ from n2n.agents import AGENTS
 from n2n.agents.base import Agent
 from n2n.data import load
 from n2n.evaluate.base import Evaluation, Status
+from n2n.policies.lessons import Lesson, teach
 from n2n.policies.training import Task, played, train, zero_shot
-from search_spaces.base import FEATURES
+from search_spaces.base import FEATURES, GOALS
 
 NAME = "policies-training"
 COLUMNS = ("way", "seed", "network", "share", "agreement", "accuracy", "used", "minutes")
@@ -42,18 +47,24 @@ SHARES = (0.1, 0.2, 0.4)
 
 @dataclass(frozen=True)
 class Way:
-    """A way to train: batches judged by the score, then in closed form, and whether the policy is told the goal."""
+    """A way to train: batches of PPO by the score, epochs of imitation, batches of PPO in closed form."""
 
-    cheap: int
-    dear: int
+    cheap: int = 0
+    teach: int = 0
+    dear: int = 0
     tells: bool = True
+    encoder: str = "attention"
 
 
+SEARCHES = 30
+"""Epochs of imitation, as in `train_policies.py`."""
 WAYS = {
-    "score": Way(200, 0),
-    "score, then closed form": Way(200, 100),
-    "closed form": Way(0, 100),
-    "score, not told the goal": Way(200, 0, tells=False),
+    "score": Way(cheap=200),
+    "searches": Way(teach=SEARCHES),
+    "searches, then closed form": Way(teach=SEARCHES, dear=100),
+    "searches, not told the goal": Way(teach=SEARCHES, tells=False),
+    "searches, encoder layers": Way(teach=SEARCHES, encoder="layers"),
+    "searches, encoder decisions": Way(teach=SEARCHES, encoder="decisions"),
 }
 UNTRAINED = ("uniform", "random")
 
@@ -82,6 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", default="residual-plain", choices=list(SETS))
     parser.add_argument("--networks", nargs="+", default=list(HELD_BACK), help="that no policy has seen")
+    parser.add_argument("--lessons", type=Path, help="the folder where `train_policies.py` keeps those of the set")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--students", type=int, default=8, help="of a batch")
     parser.add_argument("--hidden", type=int, default=32)
@@ -92,6 +104,8 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     if not asked.table:
+        if asked.lessons is None or not any(asked.lessons.glob("*.lessons.safetensors")):
+            parser.error("--lessons FOLDER with *.lessons.safetensors is needed, or --table")
         make(asked)
     for line in training_lines(rows_of(NAME))[1]:
         print("  ".join(line))
@@ -106,6 +120,7 @@ def make(asked: argparse.Namespace) -> None:
 
     known = {rung: tasks(SETS[asked.set], rung) for rung in (CHEAP, DEAR)}
     new = tasks(asked.networks, DEAR)
+    shown = [lesson for path in sorted(asked.lessons.glob("*.lessons.safetensors")) for lesson in read(path)]
 
     def tried(way: str, seed: int, minutes: float, student: Callable[[Task, float], Evaluation]) -> None:
         append([row(way, seed, task, share, student(task, share), minutes) for task in new for share in SHARES])
@@ -120,17 +135,18 @@ def make(asked: argparse.Namespace) -> None:
             if (name, str(seed)) in have:
                 continue
             begun = time.monotonic()
-            agents = trained(way, known, seed, students=asked.students, hidden=asked.hidden, rate=asked.rate)
+            agents = trained(way, known, shown, seed, students=asked.students, hidden=asked.hidden, rate=asked.rate)
             minutes = (time.monotonic() - begun) / 60
             tried(name, seed, minutes, lambda task, share, agents=agents, way=way: at_once(agents, task, share, way))
 
 
-def trained(way: Way, tasks: Mapping[str, Sequence[Task]], seed: int, *, students: int, hidden: int, rate: float
-            ) -> dict[str, Agent]:  # fmt: skip
+def trained(way: Way, tasks: Mapping[str, Sequence[Task]], shown: Sequence[Lesson], seed: int, *, students: int,
+            hidden: int, rate: float) -> dict[str, Agent]:  # fmt: skip
     """Policies of both stages, trained in a way; the optimiser starts afresh with each phase."""
-    agents = agents_of(seed, "attention", hidden, rate)
+    agents = agents_of(seed, way.encoder, hidden, rate)
+    teach(agents, [one if way.tells else untold(one) for one in shown], epochs=way.teach, seed=seed)
     for index, (rung, batches) in enumerate(((CHEAP, way.cheap), (DEAR, way.dear))):
-        learned, agents = agents, agents_of(1000 * seed + index, "attention", hidden, rate)
+        learned, agents = agents, agents_of(1000 * seed + index, way.encoder, hidden, rate)
         for stage, agent in agents.items():
             agent.load(learned[stage].state())
         told = [dataclasses.replace(task, tells=way.tells) for task in tasks[rung]]
@@ -138,6 +154,13 @@ def trained(way: Way, tasks: Mapping[str, Sequence[Task]], seed: int, *, student
                        most=MOST):  # fmt: skip
             pass
     return agents
+
+
+def untold(lesson: Lesson) -> Lesson:
+    """The same without the goal in what is seen."""
+    seen = lesson.rollouts.observations.clone()
+    seen[..., list(GOALS)] = 0
+    return dataclasses.replace(lesson, rollouts=dataclasses.replace(lesson.rollouts, observations=seen))
 
 
 def at_once(agents: Mapping[str, Agent], task: Task, share: float, way: Way) -> Evaluation:

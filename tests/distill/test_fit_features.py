@@ -72,7 +72,7 @@ def test_kept_and_live_maps_give_the_same_losses(augmented, make_network, width)
 
 def test_kept_maps_are_those_of_the_views_images(augmented, make_network):
     network = make_network().eval()
-    teacher = Teacher(network, augmented, batch_size=32)
+    teacher = Teacher(network, augmented, batch_size=32, precision="fp32")
     view = teacher.view(augmented, None, 1, augmented=True, places=[teacher.last_stage])
     inputs = prepare(view.images, mean=augmented.mean, std=augmented.std)
     with torch.no_grad():

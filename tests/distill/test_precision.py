@@ -25,8 +25,10 @@ def test_what_is_asked_for_is_used():
 
 
 @pytest.mark.parametrize(("widths", "expected"), [((16, 32), True), ((16, 22), False), ((6,), False), ((), False)])
-def test_channels_last_needs_full_widths_in_fp32(widths, expected):
-    assert resolve("fp32", conv(*widths), "cpu").channels_last is expected
+def test_channels_last_needs_full_widths_on_the_cpu(widths, expected):
+    for wish in ("fp32", "bf16", "auto"):
+        for native in (False, True):
+            assert resolve(wish, conv(*widths), "cpu", native=native).channels_last is expected
 
 
 @pytest.mark.parametrize(
@@ -35,7 +37,7 @@ def test_channels_last_needs_full_widths_in_fp32(widths, expected):
         ("cpu", False, Precision("cpu", False, True), (16,), True),
         ("cpu", False, Precision("cpu", False, True), (22,), False),  # whatever was decided for another network
         ("cpu", True, Precision("cpu", False, True), (22,), False),
-        ("cpu", True, Precision("cpu", True, True), (22,), True),
+        ("cpu", True, Precision("cpu", True, True), (22,), False),
         ("cpu", False, Precision("cpu", True, True), (22,), False),
         ("cpu", False, Precision("cpu", False, False), (16,), False),
         ("cuda", False, Precision("cuda", False, True), (22,), True),

@@ -85,7 +85,7 @@ def test_side_modules_are_trained_and_never_part_of_the_student(augmented, make_
 
 def test_class_means_are_those_of_the_training_images(augmented, make_network):
     network = make_network().eval()
-    teacher = Teacher(network, augmented)
+    teacher = Teacher(network, augmented, precision="fp32")
     (place,) = places(teacher.trace, "penultimate", instead="")
     found = teacher.class_means(augmented, place)
     with torch.no_grad():

@@ -58,7 +58,8 @@ def test_the_sides_are_what_searches_of_their_own_find(
             assert side.first[seed] == pytest.approx(rewards[0])
             assert side.best[seed] == pytest.approx(max(rewards))
             assert side.curves[seed] == pytest.approx([max(rewards[: many + 1]) for many in range(4)])
-    assert found.sides[0].first[0] == found.sides[0].first[1], "the likeliest student has no seed"
+    # The likeliest student has no seed; the images that it is solved on have one.
+    assert found.sides[0].first[0] == pytest.approx(found.sides[0].first[1], abs=0.05)
 
 
 def test_only_students_within_the_budget_count(compare: Compare, half: Path) -> None:

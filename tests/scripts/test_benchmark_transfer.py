@@ -115,15 +115,16 @@ def test_ways_to_train_and_ablations_are_told_with_their_spread_over_seeds(load:
     rows = [
         {"way": way, "seed": str(seed), "network": network, "share": share, "agreement": agreement, "minutes": "1.5"}
         for way, seed, network, share, agreement in (
-            ("score", 0, "a", "0.1", "0.8"), ("score", 0, "b", "0.1", "0.6"), ("score", 0, "a", "0.4", "0.9"),
-            ("score", 1, "a", "0.1", "0.9"), ("score", 1, "b", "0.1", "0.9"), ("score", 1, "a", "0.4", "0.9"),
-            ("score, not told the goal", 0, "a", "0.1", "0.5"), ("score, not told the goal", 1, "a", "0.1", "0.5"),
+            ("searches", 0, "a", "0.1", "0.8"), ("searches", 0, "b", "0.1", "0.6"), ("searches", 0, "a", "0.4", "0.9"),
+            ("searches", 1, "a", "0.1", "0.9"), ("searches", 1, "b", "0.1", "0.9"), ("searches", 1, "a", "0.4", "0.9"),
+            ("searches, not told the goal", 0, "a", "0.1", "0.5"),
+            ("searches, not told the goal", 1, "a", "0.1", "0.5"),
         )
     ]  # fmt: skip
     header, lines = script.training_lines(rows)
     assert header[-2:] == ("agreement at 10%", "agreement at 40%")
     # seeds have .7 and .9: a mean of .8 and t = 12.706 times a deviation of .1414 over the root of 2
-    assert lines[0] == ("score", "2", "1.5", "0.800 ± 1.271", "0.900 ± 0.000")
+    assert lines[0] == ("searches", "2", "1.5", "0.800 ± 1.271", "0.900 ± 0.000")
     learning = [
         {"agent": agent, "seed": str(seed), "bests": bests}
         for agent, curves in {"ppo": ("9:93 80:94 400:95", "2:94"), "entropy 0": ("3:93.5", "4:93.5")}.items()
@@ -158,21 +159,25 @@ def test_training_that_was_cut_off_ends_as_it_would_have(
     load: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = load("train_policies")
-    flags = "--set vgg-5 --epochs 1 --cheap 2 --students 2 --save 1 --encoder decisions --hidden 8"
+    flags = "--set vgg-5 --epochs 1 --cheap 2 --rounds 1 --each 1 --teach 2 --students 2 --save 1 --encoder decisions"
+    monkeypatch.setitem(script.SEARCH, "students", 3)  # of each of 4 batches
 
     def weights(out: str, dear: int) -> list[bytes]:
-        words = ["train_policies.py", *flags.split(), "--dear", str(dear), "--work", str(tmp_path / "work")]
-        monkeypatch.setattr(sys, "argv", [*words, "--out", str(tmp_path / out)])
+        words = ["train_policies.py", *flags.split(), "--hidden", "8", "--dear", str(dear)]
+        folders = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / out)]
+        monkeypatch.setattr(sys, "argv", [*words, *folders])
         script.main()
         card = Library(tmp_path).find(out).card
         assert card is not None
-        assert card.judged == 2 * (2 + dear)
+        assert card.judged == 2 * (2 + dear) + 2 * 4 * 3
+        assert {point.stage for point in card.curve} >= {"shrinkage, searches", "removal, searches"}
         return [path.read_bytes() for path in sorted((tmp_path / out).rglob("*.safetensors"))]
 
     weights("half", 0)
     whole = weights("whole", 2)
     (work,) = (tmp_path / "work").glob("vgg-5-*")
-    for path in work.glob("closed form after 2, 2, *"):
-        path.unlink()
+    for pattern in ("searches, 1, *", "closed form after 1 rounds, *"):
+        for path in work.glob(pattern):
+            path.unlink()
     assert weights("again", 2) == whole
     assert len(whole) == 2

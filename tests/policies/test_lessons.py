@@ -1,0 +1,117 @@
+"""Policies that are taught what searches found: what a lesson holds, what imitation is by hand, what it brings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from statistics import fmean
+
+import numpy as np
+import pytest
+import torch
+
+from envs import Goal, drawn_goals
+from n2n.agents import AGENTS
+from n2n.agents.actor_critic import ActorCriticAgent
+from n2n.agents.base import Agent, Trajectory
+from n2n.evaluate.base import Evaluate
+from n2n.evaluate.fake import fake
+from n2n.networks import build_teacher
+from n2n.policies.lessons import STAGES, lessons, teach
+from n2n.policies.training import Task, trainee, zero_shot
+from n2n.reward import Budget
+from n2n.search.options import SearchOptions
+from n2n.search.spaces import TeacherSpaces
+from search_spaces.base import FEATURES, SearchSpace
+
+OPTIONS = SearchOptions(factors=(0.25, 0.5, 0.75, 1.0))
+SMALL = {"each": 2, "batches": 3, "students": 4, "keep": 3}
+
+
+def task(*hidden: int, name: str = "net") -> Task:
+    """A perceptron whose students are worth the parameters that they have: the best one uses its goal up."""
+    network = build_teacher("mlp", seed=0, hidden=list(hidden))
+    spaces = TeacherSpaces(network, torch.zeros(1, 1, 8, 8), OPTIONS)
+    cost = spaces.shrinkage(None, Budget()).teacher_cost
+
+    def judge(space: SearchSpace) -> Evaluate:
+        return fake(space, lambda student: space.cost(student).parameters / cost.parameters)
+
+    return Task(name, "none", spaces, judge, lambda one: one.accuracy or 0.0, cost.parameters, cost.macs)
+
+
+def agents(**options: object) -> dict[str, Agent]:
+    return {
+        "removal": trainee("removal", 2, seed=0, keep_bias=2.2, **options),
+        "shrinkage": trainee("shrinkage", 4, seed=1, **options),
+    }
+
+
+def used(policies: dict[str, Agent], on: Task) -> float:
+    """Which share of what was asked for the likeliest students use, on average."""
+    goals = drawn_goals(np.random.default_rng(9), least=0.2, most=0.7, macs=0.0)(12)
+    return fmean(zero_shot(policies, on, goal).parameters / on.parameters / goal.parameters for goal in goals)
+
+
+def test_a_lesson_is_the_best_of_a_search_and_the_policy_stays_as_it_is() -> None:
+    made, on = agents(hidden=8), [task(32, 32, name="two"), task(24, 24, 16, name="three")]
+    before = {stage: agent.state() for stage, agent in made.items()}
+    for stage in STAGES:
+        found = list(lessons(made, on, stage, **SMALL, seed=0, least=0.2, most=0.7))
+        assert [one.task for one in found] == ["two", "three"] * 2
+        assert {one.stage for one in found} == {stage}
+        for one in found:
+            rewards = one.rollouts.rewards
+            assert len(rewards) == one.rollouts.actions.shape[1] <= 3
+            assert one.best == float(rewards.max()) >= one.at_once
+            asked = one.goal.parameters or one.goal.macs
+            assert torch.allclose(one.rollouts.observations.amax(), torch.ones(()))
+            assert any(torch.isclose(one.rollouts.observations, torch.tensor(asked)).flatten())  # the policy is told
+        again = list(lessons(made, on, stage, **SMALL, seed=0, least=0.2, most=0.7))
+        assert [torch.equal(one.rollouts.actions, other.rollouts.actions) for one, other in
+                zip(found, again, strict=True)] == [True] * 4  # fmt: skip
+    for stage, agent in made.items():
+        assert all(torch.equal(value, before[stage][name]) for name, value in agent.state().items())
+
+
+def test_one_step_of_imitation_by_hand() -> None:
+    agent = AGENTS["ppo"](len(FEATURES), 4, 2, seed=0, learning_rate=0.1)
+    assert isinstance(agent, ActorCriticAgent)
+    with torch.no_grad():
+        agent.network.policy.weight.zero_()  # logits are the biases, and all alike
+    legal = torch.tensor([[[True] * 4], [[False, True, False, False]]])  # the second decision leaves no choice
+    shown = Trajectory(torch.zeros(2, 1, 3, len(FEATURES)), legal, torch.tensor([[2], [1]]), torch.ones(1))
+    assert agent.imitate(shown) == pytest.approx(math.log(4))
+    # Adam's first step is its rate, against the sign of the gradient: 1/4 where it is not wished for, -3/4 where it is.
+    assert agent.network.policy.bias.tolist() == pytest.approx([-0.1, -0.1, 0.1, -0.1], abs=1e-5)
+    assert agent.imitate(shown) < math.log(4)
+    forced = Trajectory(shown.observations[1:], legal[1:], shown.actions[1:], shown.rewards)
+    assert agent.imitate(forced) == 0
+
+
+def test_what_searches_found_carries_over_to_another_network() -> None:
+    on, held_back = [task(32, 32, name="two"), task(48, 24, 24, name="three")], task(40, 40, 20)
+    made = agents(hidden=16, learning_rate=5e-3)
+    before = used(made, held_back)
+    for number in range(2):
+        found = list(lessons(made, on, "shrinkage", each=6, batches=4, students=8, keep=2, seed=number, least=0.2,
+                             most=0.7))  # fmt: skip
+        assert fmean(one.best for one in found) > fmean(one.at_once for one in found)
+        losses = teach(made, found, epochs=15, seed=number)
+        assert losses[-1] < losses[0]
+    assert used(made, held_back) > max(0.85, before)
+
+
+def refuse(change: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        change()
+
+
+def test_what_cannot_be_taught_is_refused() -> None:
+    made, on = agents(hidden=8), [task(16, 16)]
+    refuse(lambda: list(lessons(made, on, "shrinkage", **{**SMALL, "keep": 0}, seed=0)), "keep=0")
+    refuse(lambda: list(lessons(made, [], "shrinkage", **SMALL, seed=0)), "at least one task")
+    (lesson,) = lessons(made, on, "shrinkage", each=1, batches=1, students=2, keep=1, seed=0, least=0.4, most=0.6)
+    other = AGENTS["reinforce"](len(FEATURES), 4, 1, seed=0)
+    refuse(lambda: teach({"shrinkage": other}, [lesson], epochs=1, seed=0), "cannot imitate")
+    assert isinstance(lesson.goal, Goal)
