@@ -57,6 +57,10 @@ COLUMNS = (
 )
 LEAST, MOST = 0.05, 0.6
 """The shares of a teacher's parameters or MACs that are asked for."""
+HIDDEN, RATE = 64, 3e-3
+"""Of the policies, and of PPO."""
+TEACH_RATE = 5e-4
+"""Of imitation: by 3e-3 the encoder loses sight of the network in the first epochs, and the loss stays where it is."""
 POINTS, STAGES = 20, ("removal", "shrinkage")
 
 
@@ -177,18 +181,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="of searches judged by closed-form distillation")
     parser.add_argument("--each", type=int, default=8, help="searches of a network and stage in a round")
     parser.add_argument("--teach", type=int, default=40, help="epochs of imitation in a round")
+    parser.add_argument("--teach-rate", type=float, default=TEACH_RATE, help="of imitation")
     parser.add_argument("--dear", type=int, default=0, help="batches of PPO judged by closed-form distillation")
     parser.add_argument("--students", type=int, default=8, help="of a batch")
     parser.add_argument("--save", type=int, default=50, help="batches between two savings")
     parser.add_argument("--encoder", default="attention")
-    parser.add_argument("--hidden", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--hidden", type=int, default=HIDDEN)
+    parser.add_argument("--rate", type=float, default=RATE, help="of PPO")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=float, default=30, help="that a teacher is trained for")
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    shape = ("set", "encoder", "hidden", "rate", "students", "save", "epochs", "seed", "cheap", "each", "teach")
+    shape = ("set", "encoder", "hidden", "rate", "students", "save", "epochs", "seed", "cheap", "each", "teach",
+             "teach_rate")  # fmt: skip
     work = asked.work / "-".join(str(getattr(asked, name)) for name in shape)
     data = load("digits")
     names, teachers = SETS.get(asked.set, tuple(asked.set.split(","))), asked.work / f"teachers-{asked.epochs:g}"
@@ -237,7 +243,7 @@ def taught(asked: argparse.Namespace, agents: dict[str, Agent], tasks: Sequence[
            ) -> tuple[dict[str, Agent], list[tuple[int, str, str, Goal, float, float, float]]]:  # fmt: skip
     """A round of searches from the agents as they are, and fresh ones that imitate what all rounds have found."""
     rows: list[tuple[int, str, str, Goal, float, float, float]] = []
-    fresh = agents_of(1000 * asked.seed + 500 + number, asked.encoder, asked.hidden, asked.rate)
+    fresh = agents_of(1000 * asked.seed + 500 + number, asked.encoder, asked.hidden, asked.teach_rate)
     for stage in STUDIED:
         begun, known = time.monotonic(), []
         for earlier in range(number + 1):

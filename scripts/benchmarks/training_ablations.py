@@ -29,7 +29,7 @@ from policies_table import training_lines
 from policy_lessons import read
 from policy_networks import HELD_BACK, SETS
 from rows import RESULTS, rows_of
-from train_policies import CHEAP, DEAR, LEAST, MOST, agents_of, task_of, teacher_of
+from train_policies import CHEAP, DEAR, HIDDEN, LEAST, MOST, RATE, TEACH_RATE, agents_of, task_of, teacher_of
 
 from envs import Goal
 from n2n.agents import AGENTS
@@ -56,7 +56,7 @@ class Way:
     encoder: str = "attention"
 
 
-SEARCHES = 30
+SEARCHES = 40
 """Epochs of imitation, as in `train_policies.py`."""
 WAYS = {
     "score": Way(cheap=200),
@@ -96,8 +96,7 @@ def main() -> None:
     parser.add_argument("--lessons", type=Path, help="the folder where `train_policies.py` keeps those of the set")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--students", type=int, default=8, help="of a batch")
-    parser.add_argument("--hidden", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--hidden", type=int, default=HIDDEN)
     parser.add_argument("--work", type=Path, default=Path("runs/policies"), help="where teachers are kept")
     parser.add_argument("--epochs", type=float, default=30, help="that a teacher is trained for")
     parser.add_argument("--table", action="store_true", help="nothing is trained")
@@ -135,18 +134,18 @@ def make(asked: argparse.Namespace) -> None:
             if (name, str(seed)) in have:
                 continue
             begun = time.monotonic()
-            agents = trained(way, known, shown, seed, students=asked.students, hidden=asked.hidden, rate=asked.rate)
+            agents = trained(way, known, shown, seed, students=asked.students, hidden=asked.hidden)
             minutes = (time.monotonic() - begun) / 60
             tried(name, seed, minutes, lambda task, share, agents=agents, way=way: at_once(agents, task, share, way))
 
 
 def trained(way: Way, tasks: Mapping[str, Sequence[Task]], shown: Sequence[Lesson], seed: int, *, students: int,
-            hidden: int, rate: float) -> dict[str, Agent]:  # fmt: skip
+            hidden: int) -> dict[str, Agent]:  # fmt: skip
     """Policies of both stages, trained in a way; the optimiser starts afresh with each phase."""
-    agents = agents_of(seed, way.encoder, hidden, rate)
+    agents = agents_of(seed, way.encoder, hidden, TEACH_RATE)
     teach(agents, [one if way.tells else untold(one) for one in shown], epochs=way.teach, seed=seed)
     for index, (rung, batches) in enumerate(((CHEAP, way.cheap), (DEAR, way.dear))):
-        learned, agents = agents, agents_of(1000 * seed + index, way.encoder, hidden, rate)
+        learned, agents = agents, agents_of(1000 * seed + index, way.encoder, hidden, RATE)
         for stage, agent in agents.items():
             agent.load(learned[stage].state())
         told = [dataclasses.replace(task, tells=way.tells) for task in tasks[rung]]

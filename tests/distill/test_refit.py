@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Collection
 
 import numpy as np
@@ -18,6 +20,7 @@ from n2n.networks.cifar_resnet import resnet20
 from search_spaces import layer_removal, layer_shrinkage
 from search_spaces.base import SpaceError, replay
 from search_spaces.layer_removal import LayerRemoval
+from search_spaces.teacher import record
 from search_spaces.teacher.architecture import TeacherArchitecture
 from search_spaces.teacher.reading import read
 from search_spaces.teacher.record import Look, Recorder
@@ -154,6 +157,26 @@ def test_the_teacher_is_asked_once_for_all_students_that_keep_its_layers() -> No
         chosen = space.random(np.random.default_rng(seed))
         refit(space.build(chosen), space.targets(chosen), samples)
         assert recorder.runs == IMAGES // 64
+
+
+def test_the_teachers_graph_is_captured_once_and_goes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    captured: list[tuple[int, ...]] = []
+    capture = record.capture
+
+    def counting(network: nn.Module, example: Tensor, forward_fn: object) -> object:
+        captured.append(tuple(example.shape))
+        return capture(network, example, forward_fn)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(record, "capture", counting)
+    teacher, inputs = teacher_of("dense")
+    space = layer_shrinkage(teacher, inputs[:2])
+    first, again, other = space.recorder(inputs[:64]), space.recorder(inputs[64:128]), space.recorder(inputs[:32])
+    assert [shape[0] for shape in captured] == [64, 32]
+    assert (first.batch, again.batch, other.batch) == (64, 64, 32)
+    gone = weakref.ref(space.reading.network)
+    del space, first, again, other
+    gc.collect()
+    assert gone() is None, "what is kept of a teacher must not keep it alive"
 
 
 def test_the_same_student_is_solved_to_the_last_bit_again() -> None:

@@ -13,6 +13,7 @@ from n2n.agents import AGENTS
 from n2n.comparison import Compared, Side, comparison
 from n2n.data import Data
 from n2n.evaluate.base import Status
+from n2n.networks import Timings
 from n2n.policies import PolicyError, PolicyMeta, save_policy
 from n2n.reward import SHORTFALL, make_reward
 from n2n.search.errors import SearchError
@@ -60,6 +61,16 @@ def test_the_sides_are_what_searches_of_their_own_find(
             assert side.curves[seed] == pytest.approx([max(rewards[: many + 1]) for many in range(4)])
     # The likeliest student has no seed; the images that it is solved on have one.
     assert found.sides[0].first[0] == pytest.approx(found.sides[0].first[1], abs=0.05)
+
+
+def test_no_student_is_timed(compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A latency takes as long as a judgement in closed form, and nothing here asks for it."""
+
+    def of(self: Timings, fingerprint: str, network: nn.Module) -> None:
+        raise AssertionError(f"{fingerprint} was timed")
+
+    monkeypatch.setattr(Timings, "of", of)
+    assert compare(against=("random",), seeds=1).side("random").mean_best is not None
 
 
 def test_only_students_within_the_budget_count(compare: Compare, half: Path) -> None:
