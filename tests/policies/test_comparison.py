@@ -44,6 +44,7 @@ def test_the_sides_are_what_searches_of_their_own_find(
 ) -> None:
     found = compare(half, against=("random",))
     assert [one.name for one in found.sides] == [str(half), "random"]
+    likeliest = set()
     for side, options in ((found.sides[0], {"policy": half, "policy_mode": "zero-shot"}), (found.sides[1], {})):
         for seed in (0, 1):
             out = tmp_path / f"{side.name.replace('/', '-')}-{seed}"
@@ -56,11 +57,11 @@ def test_the_sides_are_what_searches_of_their_own_find(
             reward = make_reward(teacher_accuracy=accuracy, teacher_parameters=whole, shortfall=SHORTFALL, chance=0.1)
             good = [one.evaluation for one in read_records(out) if one.evaluation.status is Status.OK]
             rewards = [reward(one) for one in good]
+            likeliest |= {good[0].fingerprint} if options else set()
             assert side.first[seed] == pytest.approx(rewards[0])
             assert side.best[seed] == pytest.approx(max(rewards))
             assert side.curves[seed] == pytest.approx([max(rewards[: many + 1]) for many in range(4)])
-    # The likeliest student has no seed; the images that it is solved on have one.
-    assert found.sides[0].first[0] == pytest.approx(found.sides[0].first[1], abs=0.05)
+    assert len(likeliest) == 1, "the likeliest student has no seed; the images that it is solved on have one"
 
 
 def test_no_student_is_timed(compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:

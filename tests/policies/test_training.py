@@ -8,41 +8,16 @@ from statistics import fmean
 
 import numpy as np
 import pytest
-import torch
+from perceptron_task import agents, task
 
 from envs import Goal, drawn_goals
 from envs.goals import NO_GOAL, Goals
 from n2n.agents.base import Agent, Learned
-from n2n.evaluate.base import Evaluate, Status
-from n2n.evaluate.fake import fake
-from n2n.networks import build_teacher
+from n2n.evaluate.base import Status
 from n2n.policies import training
 from n2n.policies.training import LOST, Completed, Task, played, train, trainee, zero_shot
 from n2n.reward import Budget
-from n2n.search.options import SearchOptions
-from n2n.search.spaces import TeacherSpaces
-from search_spaces.base import Architecture, SearchSpace, SpaceError
-
-OPTIONS = SearchOptions(factors=(0.25, 0.5, 0.75, 1.0))
-
-
-def task(*hidden: int, name: str = "net") -> Task:
-    """A perceptron whose students are worth the parameters that they have: the best one uses its goal up."""
-    network = build_teacher("mlp", seed=0, hidden=list(hidden))
-    spaces = TeacherSpaces(network, torch.zeros(1, 1, 8, 8), OPTIONS)
-    cost = spaces.shrinkage(None, Budget()).teacher_cost
-
-    def judge(space: SearchSpace) -> Evaluate:
-        return fake(space, lambda student: space.cost(student).parameters / cost.parameters)
-
-    return Task(name, "none", spaces, judge, lambda one: one.accuracy or 0.0, cost.parameters, cost.macs)
-
-
-def agents(**options: object) -> dict[str, Agent]:
-    return {
-        "removal": trainee("removal", 2, seed=0, keep_bias=2.2, **options),
-        "shrinkage": trainee("shrinkage", 4, seed=1, **options),
-    }
+from search_spaces.base import Architecture, SpaceError
 
 
 def used(policies: dict[str, Agent], on: Task, least: float, most: float, many: int = 12) -> float:

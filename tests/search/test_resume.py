@@ -26,6 +26,7 @@ from torch import nn
 
 import n2n
 from n2n.data import Data, load
+from n2n.distill.precision import resolve
 from n2n.evaluate.base import Evaluate, Evaluation
 from n2n.evaluate.fake import fake
 from n2n.evaluate.memory import CacheError
@@ -297,7 +298,7 @@ def test_a_run_on_another_machine_is_gone_on_with(network: nn.Module, digits: Da
     with closing(sqlite3.connect(tmp_path / "shared.sqlite")) as shared:
         apart = {row[0] for row in shared.execute("SELECT recipe FROM judgements")}
     (recipe,), (longer,) = kept, apart
-    assert longer.startswith((f"{recipe} cpu fp32", f"{recipe} cpu bf16"))  # what "auto" is here
+    assert longer.startswith(f"{recipe} cpu {resolve('auto', network, 'cpu').name}")
 
 
 @pytest.mark.filterwarnings("ignore:.*chance level")
