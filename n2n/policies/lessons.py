@@ -19,9 +19,11 @@ from n2n.agents.actor_critic import ActorCriticAgent
 from n2n.agents.base import Agent, Learned, Trajectory, rollout
 from n2n.agents.elite import Elite
 from n2n.agents.frozen import FrozenAgent
-from n2n.policies.training import Round, Task
+from n2n.policies.training import Round, Task, met, zero_shot
 from search_spaces.base import FEATURES
 
+BIASES = (0.0, 0.25, -0.25, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0, 4.0)
+"""What `settle` tries to add to the logit of keeping a layer; of equals the first."""
 STAGES = ("shrinkage", "removal")
 """Removal last: it is rewarded for what shrinkage makes of its students."""
 
@@ -124,9 +126,56 @@ def teach(agents: Mapping[str, Agent], taught: Sequence[Lesson], *, epochs: int,
     for _ in range(epochs):
         found = []
         for index in rng.permutation(len(taught)):
-            agent = agents[taught[index].stage]
-            if not isinstance(agent, ActorCriticAgent):
-                raise ValueError(f"{type(agent).__name__} cannot imitate; teach a PPO or actor-critic agent")
-            found.append(agent.imitate(taught[index].rollouts))
+            found.append(_teachable(agents[taught[index].stage]).imitate(taught[index].rollouts))
         losses.append(float(np.mean(found)))
     return losses
+
+
+def settle(
+    agents: Mapping[str, Agent],
+    tasks: Sequence[Task],
+    *,
+    each: int,
+    seed: int,
+    biases: Sequence[float] = BIASES,
+    least: float = 0.05,
+    most: float = 0.6,
+) -> dict[float, float]:
+    """Sets how readily the removal policy keeps layers to what is best for the likeliest students of the networks.
+
+    Imitation learns each layer's odds apart from the others'; a student of all that is likelier than not can lose far
+    more layers than any that was shown, or none although each lost some.
+
+    Args:
+        agents: of both stages; the one of removal changes.
+        tasks: the networks.
+        each: goals for each network.
+        seed: of the goals.
+        biases: candidates to add to the logit of keeping; of equals the first is taken.
+        least, most: the smallest and the largest share of a teacher's parameters or MACs that is asked for.
+
+    Returns:
+        For each bias the mean reward of the likeliest students.
+
+    Raises:
+        ValueError: no goal, network or bias, or an agent without such a logit.
+        SpaceError: a network whose smallest students exceed all goals that were drawn.
+    """
+    if each < 1 or not tasks or not biases:
+        raise ValueError(f"expected each >= 1, tasks and biases, found each={each}, {len(tasks)} tasks, {biases}")
+    removal = _teachable(agents["removal"])
+    goals = drawn_goals(np.random.default_rng(seed), least=least, most=most)
+    cases = [(task, met(task, goals)) for _ in range(each) for task in tasks]
+    found: dict[float, float] = {}
+    for bias in biases:
+        removal.lean(bias)
+        found[bias] = float(np.mean([task.reward(zero_shot(agents, task, goal)) for task, goal in cases]))
+        removal.lean(-bias)
+    removal.lean(max(found, key=lambda bias: found[bias]))
+    return found
+
+
+def _teachable(agent: Agent) -> ActorCriticAgent:
+    if not isinstance(agent, ActorCriticAgent):
+        raise ValueError(f"{type(agent).__name__} cannot imitate; teach a PPO or actor-critic agent")
+    return agent

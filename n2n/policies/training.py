@@ -130,6 +130,23 @@ def train(
         yield Round(agents, task, goals, rng, students).play(index, stage)
 
 
+def met(task: Task, goals: Goals) -> Goal:
+    """The first drawn goal that some widths of the teacher meet, so that there are students to judge.
+
+    Raises:
+        SpaceError: the smallest students exceed all of `TRIES` goals.
+    """
+    for _ in range(TRIES):
+        (goal,) = goals(1)
+        try:
+            task.spaces.shrinkage(None, task.budget(goal))
+        except SpaceError as error:
+            why = error
+        else:
+            return goal
+    raise SpaceError(f"{task.name}: none of {TRIES} goals can be met: {why}")
+
+
 @dataclass(frozen=True)
 class Round:
     """What happens once: one network, one goal, batches of so many students."""
@@ -153,15 +170,8 @@ class Round:
         Raises:
             SpaceError: the smallest students exceed all goals that were drawn.
         """
-        for _ in range(TRIES):
-            (goal,) = self.goals(1)
-            try:
-                stage, space, judge = self._opened(stage, goal)
-                break
-            except SpaceError as error:
-                why = error
-        else:
-            raise SpaceError(f"{self.task.name}: none of {TRIES} goals can be met: {why}")
+        goal = met(self.task, self.goals)
+        stage, space, judge = self._opened(stage, goal)
         shown = always(self.task.shown(goal))
         return stage, goal, GoalVectorEnv(space, judge, lambda one, _: self.task.reward(one), self.students, shown)
 
@@ -173,7 +183,6 @@ class Round:
         except SpaceError:
             removal = None
         if stage == "removal" and removal is not None:
-            self.task.spaces.shrinkage(None, budget)  # a goal that the teacher's widths reach, so that some student can
             return stage, removal, Completed(removal, self.task, goal, self.agents["shrinkage"])
         start = None
         if removal is not None and self.rng.random() < 0.5:

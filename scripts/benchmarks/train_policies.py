@@ -4,11 +4,13 @@
     python scripts/benchmarks/train_policies.py --set residual-plain --out runs/policies/some   two families held back
     python scripts/benchmarks/train_policies.py --set resnet-8,vgg-5 --out runs/policies/two    on these two
 
-First batches of PPO judged by a training-free score; then rounds of searches judged by closed-form distillation (rung
-`refit:0`, about a tenth of a second a student), the best rollouts of which a fresh policy imitates; then batches of PPO
-judged in closed form. Teachers are trained on scikit-learn's digits and kept in `--work`; what is learned is written
+First batches of PPO judged by a training-free score, of shrinkage alone; then rounds of searches judged by closed-form
+distillation (rung `refit:0`, about a tenth of a second a student), the best rollouts of which a fresh policy imitates;
+then batches of PPO judged in closed form. At last the policy of removal is set to keep as many layers as is best for
+the likeliest students. Teachers are trained on scikit-learn's digits and kept in `--work`; what is learned is written
 there after every `--save` batches and every round, with a row of `curve.csv` for each batch and each search, and the
-same command goes on where it was stopped, to the same end. `--cheap 0`, `--rounds 0` and `--dear 0` leave phases out.
+same command goes on where it was stopped, to the same end. `--cheap 0`, `--rounds 0`, `--dear 0` and `--settle 0`
+leave phases out.
 """
 
 from __future__ import annotations
@@ -37,13 +39,15 @@ from n2n.job import Job
 from n2n.job_agents import KEEP_BIAS, space_of
 from n2n.policies import PolicyMeta, save_policy
 from n2n.policies.card import Card, Point, Trained, weights_hash, write_card
+from n2n.policies.lessons import BIASES, settle, teach
 from n2n.policies.lessons import STAGES as STUDIED
-from n2n.policies.lessons import teach
 from n2n.policies.training import Task, train, trainee
 from n2n.search.judges import make_rung
 from n2n.search.options import DEFAULT_FACTORS, SearchOptions
 
 CHEAP, DEAR = "score:live_capacity", "refit:0"
+REMOVAL_SHARE = {CHEAP: 0.0, DEAR: 0.5}
+"""Of the batches of PPO. By the score alone half of the layers go, and searches that start there do not come back."""
 COLUMNS = (
     "phase",
     "batch",
@@ -183,6 +187,7 @@ def main() -> None:
     parser.add_argument("--teach", type=int, default=40, help="epochs of imitation in a round")
     parser.add_argument("--teach-rate", type=float, default=TEACH_RATE, help="of imitation")
     parser.add_argument("--dear", type=int, default=0, help="batches of PPO judged by closed-form distillation")
+    parser.add_argument("--settle", type=int, default=4, help="goals of a network for how readily layers are kept")
     parser.add_argument("--students", type=int, default=8, help="of a batch")
     parser.add_argument("--save", type=int, default=50, help="batches between two savings")
     parser.add_argument("--encoder", default="attention")
@@ -221,19 +226,24 @@ def main() -> None:
         if phase.searches:
             agents, rows = taught(asked, agents, tasks[phase.rung], work, first)
         else:
-            rows = reinforced(asked, agents, tasks[phase.rung], first, many, 1000 * asked.seed + index)
+            rows = reinforced(asked, agents, tasks[phase.rung], phase, first, many, 1000 * asked.seed + index)
         append(work / "curve.csv", phase, rows)
         for stage, path in kept.items():
             save_file({key: value.contiguous() for key, value in agents[stage].state().items()}, path)
         print(f"{phase.name} {first + many}/{phase.batches}: {time.monotonic() - begun:.0f} s", flush=True)
+    if asked.settle:
+        known = tasks.get(DEAR) or [task_of(name, network, data, DEAR) for name, network in networks.items()]
+        found = settle(agents, known, each=asked.settle, seed=asked.seed, least=LEAST, most=MOST)
+        print(f"added to the logit of keeping a layer: {' '.join(f'{by:g}: {found[by]:.4f}' for by in sorted(found))}")
     write(asked, agents, networks, data, points_of(work / "curve.csv", phases, asked.students))
 
 
-def reinforced(asked: argparse.Namespace, agents: dict[str, Agent], tasks: Sequence[Task], first: int, many: int,
-               seed: int) -> list[tuple[int, str, str, Goal, float, float, float]]:  # fmt: skip
+def reinforced(asked: argparse.Namespace, agents: dict[str, Agent], tasks: Sequence[Task], phase: Phase, first: int,
+               many: int, seed: int) -> list[tuple[int, str, str, Goal, float, float, float]]:  # fmt: skip
     """Batches of PPO from number `first` on; the rows of the learning curve."""
     rows, last = [], time.monotonic()
-    for one in train(agents, tasks, batches=many, students=asked.students, seed=seed, least=LEAST, most=MOST):
+    for one in train(agents, tasks, batches=many, students=asked.students, seed=seed, least=LEAST, most=MOST,
+                     removal_share=REMOVAL_SHARE[phase.rung]):  # fmt: skip
         took, last = time.monotonic() - last, time.monotonic()
         rows.append((first + one.index, one.stage, one.task, one.goal, one.mean, max(one.rewards), took))
     return rows
@@ -280,7 +290,8 @@ def write(
         for name, job in jobs.items()
     )
     searches = len(STAGES) * asked.rounds * asked.each * len(networks)
-    total = (asked.cheap + asked.dear) * asked.students + searches * SEARCH["batches"] * SEARCH["students"]
+    settling = len(BIASES) * asked.settle * len(networks)
+    total = (asked.cheap + asked.dear) * asked.students + searches * SEARCH["batches"] * SEARCH["students"] + settling
     card = Card(
         trained=trained,
         space={
@@ -291,7 +302,7 @@ def write(
         },
         reward=f"rank within the batch by {CHEAP} ({asked.cheap} batches), then imitation of the best of {searches} "
         f"searches by agreement with the teacher after closed-form distillation, then rank by that ({asked.dear} "
-        "batches)",
+        f"batches), then how readily layers are kept by the mean agreement of {settling} likeliest students",
         budget=f"{LEAST:.0%} to {MOST:.0%} of the parameters or of the MACs",
         judged=total,
         curve=curve,

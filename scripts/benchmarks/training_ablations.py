@@ -29,7 +29,19 @@ from policies_table import training_lines
 from policy_lessons import read
 from policy_networks import HELD_BACK, SETS
 from rows import RESULTS, rows_of
-from train_policies import CHEAP, DEAR, HIDDEN, LEAST, MOST, RATE, TEACH_RATE, agents_of, task_of, teacher_of
+from train_policies import (
+    CHEAP,
+    DEAR,
+    HIDDEN,
+    LEAST,
+    MOST,
+    RATE,
+    REMOVAL_SHARE,
+    TEACH_RATE,
+    agents_of,
+    task_of,
+    teacher_of,
+)
 
 from envs import Goal
 from n2n.agents import AGENTS
@@ -150,7 +162,7 @@ def trained(way: Way, tasks: Mapping[str, Sequence[Task]], shown: Sequence[Lesso
             agent.load(learned[stage].state())
         told = [dataclasses.replace(task, tells=way.tells) for task in tasks[rung]]
         for _ in train(agents, told, batches=batches, students=students, seed=1000 * seed + index, least=LEAST,
-                       most=MOST):  # fmt: skip
+                       most=MOST, removal_share=REMOVAL_SHARE[rung]):  # fmt: skip
             pass
     return agents
 
