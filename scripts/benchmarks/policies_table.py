@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from math import inf
 from statistics import fmean, median
 
 from curves import Row, difference, found_at, interval, until
 
-COUNTS = (10, 25, 50, 100)
+COUNTS = (10, 25, 50, 75, 100)
 ABLATED_AT = 100
 """Students judged when the options of PPO are compared."""
 UNCHANGED = "searches"
@@ -18,6 +19,8 @@ CHANGED = {
     "searches, encoder decisions": "encoder decisions in place of attention",
 }
 """Of the ways of `training_ablations.py`, those that are a part changed."""
+AIM_FROM = 50
+"""Students judged from which on PPO should be above random choice and level with evolution."""
 AIM_SHARE, AIM_COUNT = 0.95, 10
 """What the policy's first student should be worth of a cold start's best of 100, and by when it should be reached."""
 
@@ -70,6 +73,31 @@ def gaps(rows: Sequence[Row], one: str, other: str) -> str:
             side = "above" if gap > half else "below" if -gap > half else "level"
             words.append(f"{side} at {count} ({gap:+.3f} ± {half:.3f})")
     return f"`{one}` against `{other}`: {', '.join(words)}." if words else ""
+
+
+def learning_aim(rows: Sequence[Row], title: str) -> str:
+    """Whether PPO is above random choice and not below evolution from `AIM_FROM` students on, in words."""
+    sides = by_side(rows)
+    if not {"ppo", "random", "evolution"} <= sides.keys():
+        return ""
+    missed = []
+    for rival, count in product(("random", "evolution"), (count for count in COUNTS if count >= AIM_FROM)):
+        values = [found_at(sides[name], count) for name in ("ppo", rival)]
+        if min(map(len, values)) < 2:
+            continue  # as long as students are of the removal stage, few are within the budget
+        gap, half = difference(*values)
+        if gap <= half if rival == "random" else gap < -half:
+            missed.append(
+                f"{'not above' if rival == 'random' else 'below'} `{rival}` at {count} ({gap:+.3f} ± {half:.3f})"
+            )
+    best = sorted(((fmean(found_at(mine, COUNTS[-1])), name) for name, mine in sides.items()
+                   if found_at(mine, COUNTS[-1])), reverse=True)  # fmt: skip
+    ranks = ", ".join(f"`{name}` {value:.3f}" for value, name in best)
+    aim = f"missed: `ppo` is {', '.join(missed)}" if missed else "met"
+    return (
+        f"{title}, best reward after {COUNTS[-1]} students: {ranks}. The aim (`ppo` above `random` and not below"
+        f" `evolution` from {AIM_FROM} students on) is {aim}."
+    )
 
 
 def transfer_lines(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -95,6 +95,24 @@ def test_what_is_told_of_networks_and_transfer(load: Callable[[str], ModuleType]
     assert script.transfer_words([]) == "Not run yet."
 
 
+def test_the_aim_of_learning_is_told_with_what_is_missed(load: Callable[[str], ModuleType]) -> None:
+    script = load("policies_table")
+
+    def rows(**curves: tuple[str, ...]) -> list[dict[str, str]]:
+        return [{"side": side, "bests": bests} for side, own in curves.items() for bests in own]
+
+    met = rows(ppo=("60:0.75 90:0.875",) * 2, evolution=("70:0.75 80:0.875",) * 2, random=("60:0.5",) * 2)
+    words = script.learning_aim(met, "Net")  # nobody has a student at 50
+    assert words.startswith("Net, best reward after 100 students: `ppo` 0.875, `evolution` 0.875, `random` 0.500. ")
+    assert words.endswith("is met.")
+    missed = rows(ppo=("60:0.75",) * 2, evolution=("70:0.75 80:0.875",) * 2, random=("60:0.75",) * 2)
+    assert script.learning_aim(missed, "Net").endswith(
+        "is missed: `ppo` is not above `random` at 75 (+0.000 ± 0.000), not above `random` at 100 (+0.000 ± 0.000),"
+        " below `evolution` at 100 (-0.125 ± 0.000)."
+    )
+    assert script.learning_aim(met[:4], "Net") == ""
+
+
 def test_cards_are_told_of_the_policy_beside_random_choice(load: Callable[[str], ModuleType]) -> None:
     script = load("policy_cards")
 
@@ -159,7 +177,7 @@ def test_training_that_was_cut_off_ends_as_it_would_have(
     load: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = load("train_policies")
-    flags = "--set vgg-5 --epochs 1 --cheap 2 --rounds 1 --each 1 --teach 2 --students 2 --save 1 --encoder decisions"
+    flags = "--set vgg-5 --epochs 1 --cheap 2 --rounds 1 --each 1 --teach 2 --students 2 --save 1 --encoder decisions --settle 1"
     monkeypatch.setitem(script.SEARCH, "students", 3)  # of each of 4 batches
 
     def weights(out: str, dear: int) -> list[bytes]:
@@ -169,7 +187,7 @@ def test_training_that_was_cut_off_ends_as_it_would_have(
         script.main()
         card = Library(tmp_path).find(out).card
         assert card is not None
-        assert card.judged == 2 * (2 + dear) + 2 * 4 * 3
+        assert card.judged == 2 * (2 + dear) + 2 * 4 * 3 + 10  # and one for each bias of settling
         assert {point.stage for point in card.curve} >= {"shrinkage, searches", "removal, searches"}
         return [path.read_bytes() for path in sorted((tmp_path / out).rglob("*.safetensors"))]
 
