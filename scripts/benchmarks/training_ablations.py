@@ -5,13 +5,13 @@
     python scripts/benchmarks/training_ablations.py --table
 
 For each seed one policy is trained in each of the ways of `WAYS`: with PPO on a training-free score; by imitating what
-the searches of `train_policies.py` found, whose files are in `--lessons`; then further with PPO on closed-form
-distillation; and by imitation with one thing changed: not told the goal, which it then notices only by the actions that
-are not allowed, or with another encoder. Seeds are of weights, orders and PPO; the searches are the same. Each policy
-makes a student at once for networks that it has not seen, at several shares of the parameters, and so do uniform
-scaling and random choice. One row of `results/policies-training.csv` for each seed, way, network and share: agreement
-with the teacher after closed-form distillation, the share of the parameters that was used, and the minutes of training,
-without those of the searches.
+the first round of searches of `train_policies.py` found, whose files are in `--lessons`; then settled, or trained
+further with PPO on closed-form distillation; and by imitation with one thing changed: not told the goal, which it then
+notices only by the actions that are not allowed, or with another encoder. Seeds are of weights, orders and PPO; the
+searches are the same. Each policy makes a student at once for networks that it has not seen, at several shares of the
+parameters, and so do uniform scaling and random choice. One row of `results/policies-training.csv` for each seed, way,
+network and share: agreement with the teacher after closed-form distillation, the share of the parameters that was used,
+and the minutes of training, without those of the searches.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from policies_table import training_lines
 from policy_lessons import read
 from policy_networks import HELD_BACK, SETS
 from rows import RESULTS, rows_of
+from torch import Tensor
 from train_policies import (
     CHEAP,
     DEAR,
@@ -48,7 +49,7 @@ from n2n.agents import AGENTS
 from n2n.agents.base import Agent
 from n2n.data import load
 from n2n.evaluate.base import Evaluation, Status
-from n2n.policies.lessons import Lesson, teach
+from n2n.policies.lessons import Lesson, settle, teach
 from n2n.policies.training import Task, played, train, zero_shot
 from search_spaces.base import FEATURES, GOALS
 
@@ -59,25 +60,29 @@ SHARES = (0.1, 0.2, 0.4)
 
 @dataclass(frozen=True)
 class Way:
-    """A way to train: batches of PPO by the score, epochs of imitation, batches of PPO in closed form."""
+    """A way to train: epochs of imitation, batches of PPO by the score and in closed form, goals to settle on."""
 
-    cheap: int = 0
     teach: int = 0
+    cheap: int = 0
     dear: int = 0
+    settle: int = 0
     tells: bool = True
     encoder: str = "attention"
 
 
-SEARCHES = 40
-"""Epochs of imitation, as in `train_policies.py`."""
+SEARCHES = 20
+"""Epochs of imitation, half of those in `train_policies.py`."""
 WAYS = {
     "score": Way(cheap=200),
     "searches": Way(teach=SEARCHES),
+    "searches, settled": Way(teach=SEARCHES, settle=1),
     "searches, then closed form": Way(teach=SEARCHES, dear=100),
     "searches, not told the goal": Way(teach=SEARCHES, tells=False),
     "searches, encoder layers": Way(teach=SEARCHES, encoder="layers"),
     "searches, encoder decisions": Way(teach=SEARCHES, encoder="decisions"),
 }
+Imitated = dict[Way, tuple[dict[str, dict[str, Tensor]], float]]
+"""Weights after imitation and its seconds, by the way without what follows, so that no imitation is made twice."""
 UNTRAINED = ("uniform", "random")
 
 
@@ -106,6 +111,7 @@ def main() -> None:
     parser.add_argument("--set", default="residual-plain", choices=list(SETS))
     parser.add_argument("--networks", nargs="+", default=list(HELD_BACK), help="that no policy has seen")
     parser.add_argument("--lessons", type=Path, help="the folder where `train_policies.py` keeps those of the set")
+    parser.add_argument("--rounds", type=int, default=1, help="of searches whose lessons are taught")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--students", type=int, default=8, help="of a batch")
     parser.add_argument("--hidden", type=int, default=HIDDEN)
@@ -131,7 +137,8 @@ def make(asked: argparse.Namespace) -> None:
 
     known = {rung: tasks(SETS[asked.set], rung) for rung in (CHEAP, DEAR)}
     new = tasks(asked.networks, DEAR)
-    shown = [lesson for path in sorted(asked.lessons.glob("*.lessons.safetensors")) for lesson in read(path)]
+    paths = [path for number in range(asked.rounds) for path in asked.lessons.glob(f"*, {number}.lessons.safetensors")]
+    shown = [lesson for path in sorted(paths) for lesson in read(path)]
 
     def tried(way: str, seed: int, minutes: float, student: Callable[[Task, float], Evaluation]) -> None:
         append([row(way, seed, task, share, student(task, share), minutes) for task in new for share in SHARES])
@@ -139,31 +146,43 @@ def make(asked: argparse.Namespace) -> None:
 
     for seed in range(asked.seeds):
         have = {(one["way"], one["seed"]) for one in rows_of(NAME)}
+        imitated: Imitated = {}
         for name in UNTRAINED:
             if (name, str(seed)) not in have:
                 tried(name, seed, 0.0, lambda task, share, name=name, seed=seed: untrained(name, task, share, seed))
         for name, way in WAYS.items():
             if (name, str(seed)) in have:
                 continue
-            begun = time.monotonic()
-            agents = trained(way, known, shown, seed, students=asked.students, hidden=asked.hidden)
-            minutes = (time.monotonic() - begun) / 60
+            agents, minutes = trained(way, known, shown, seed, imitated, students=asked.students, hidden=asked.hidden)
             tried(name, seed, minutes, lambda task, share, agents=agents, way=way: at_once(agents, task, share, way))
 
 
-def trained(way: Way, tasks: Mapping[str, Sequence[Task]], shown: Sequence[Lesson], seed: int, *, students: int,
-            hidden: int) -> dict[str, Agent]:  # fmt: skip
-    """Policies of both stages, trained in a way; the optimiser starts afresh with each phase."""
-    agents = agents_of(seed, way.encoder, hidden, TEACH_RATE)
-    teach(agents, [one if way.tells else untold(one) for one in shown], epochs=way.teach, seed=seed)
+def trained(way: Way, tasks: Mapping[str, Sequence[Task]], shown: Sequence[Lesson], seed: int, imitated: Imitated, *,
+            students: int, hidden: int) -> tuple[dict[str, Agent], float]:  # fmt: skip
+    """Policies of both stages, trained in a way, and the minutes; the optimiser starts afresh with each phase."""
+    first, begun = dataclasses.replace(way, cheap=0, dear=0, settle=0), time.monotonic()
+    if first not in imitated:
+        agents = agents_of(seed, way.encoder, hidden, TEACH_RATE)
+        teach(agents, [one if way.tells else untold(one) for one in shown], epochs=way.teach, seed=seed)
+        imitated[first] = {stage: agent.state() for stage, agent in agents.items()}, time.monotonic() - begun
+    (states, before), begun = imitated[first], time.monotonic()
+    agents = _going_on(states, seed, way, hidden)
     for index, (rung, batches) in enumerate(((CHEAP, way.cheap), (DEAR, way.dear))):
-        learned, agents = agents, agents_of(1000 * seed + index, way.encoder, hidden, RATE)
-        for stage, agent in agents.items():
-            agent.load(learned[stage].state())
+        agents = _going_on({stage: agent.state() for stage, agent in agents.items()}, 1000 * seed + index, way, hidden)
         told = [dataclasses.replace(task, tells=way.tells) for task in tasks[rung]]
         for _ in train(agents, told, batches=batches, students=students, seed=1000 * seed + index, least=LEAST,
                        most=MOST, removal_share=REMOVAL_SHARE[rung]):  # fmt: skip
             pass
+    if way.settle:
+        settle(agents, tasks[DEAR], each=way.settle, seed=seed, least=LEAST, most=MOST)
+    return agents, (before + time.monotonic() - begun) / 60
+
+
+def _going_on(states: Mapping[str, Mapping[str, Tensor]], seed: int, way: Way, hidden: int) -> dict[str, Agent]:
+    """Agents with these weights and an optimiser that knows nothing."""
+    agents = agents_of(seed, way.encoder, hidden, RATE)
+    for stage, agent in agents.items():
+        agent.load(states[stage])
     return agents
 
 
