@@ -12,18 +12,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from envs import Goal, drawn_goals
 from n2n.agents import AGENTS
 from n2n.agents.actor_critic import ActorCriticAgent
-from n2n.agents.base import Agent, Learned, Trajectory, rollout
+from n2n.agents.base import Agent, Learned, Stats, Trajectory, no_state, reward_stats, rollout
 from n2n.agents.elite import Elite
 from n2n.agents.frozen import FrozenAgent
+from n2n.agents.masks import masked_log_probabilities
+from n2n.agents.policies import Memory, Stepping
 from n2n.policies.training import Round, Task, met, zero_shot
 from search_spaces.base import FEATURES
 
 BIASES = (0.0, 0.25, -0.25, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0, 4.0)
 """What `settle` tries to add to the logit of keeping a layer; of equals the first."""
+READINESS = (2.0, 1.0, 0.5, 0.25, 0.0, -0.25, -0.5, -0.75, -1.0, -1.25, -1.5, -2.0, -2.5, -3.0)
+"""What `kept` tries to add to it for one network and goal; of equals the first."""
 STAGES = ("shrinkage", "removal")
 """Removal last: it is rewarded for what shrinkage makes of its students."""
 
@@ -111,6 +117,83 @@ def _searched(one: Round, stage: str, *, batches: int, keep: int, seed: int) -> 
         if not batch:
             player, at_once = search, float(trajectory.rewards[0])
     return Lesson(stage, one.task.name, goal, at_once, elite.trajectory())
+
+
+def kept(
+    agents: Mapping[str, Agent],
+    tasks: Sequence[Task],
+    *,
+    each: int,
+    seed: int,
+    readiness: Sequence[float] = READINESS,
+    least: float = 0.05,
+    most: float = 0.6,
+) -> Iterator[Lesson]:
+    """Searches how many layers to keep, in the policy's own order: of its likeliest students under several biases of
+    the logit of keeping the best one is the lesson of a network and goal.
+
+    Evolution tells which layers good students lost, a few by chance each time, so that after imitation no layer is
+    likelier to go than to stay. These lessons agree with the policy on which layers go first, and tell it how far to
+    go for a goal.
+
+    Args:
+        agents: of both stages; nobody learns here.
+        tasks: the networks; one that has nothing to remove gives no lesson.
+        each: goals of each network.
+        seed: of the goals.
+        readiness: the biases; of students that are worth the same the first is taken.
+        least, most: the smallest and the largest share of a teacher's parameters or MACs that is asked for.
+
+    Raises:
+        ValueError: no goal, network or bias.
+        SpaceError: a network whose smallest students exceed all goals that were drawn.
+    """
+    if each < 1 or not tasks or not readiness:
+        raise ValueError(f"expected each >= 1, tasks and readiness, found each={each}, {len(tasks)} tasks, {readiness}")
+    rng = np.random.default_rng(seed)
+    goals = drawn_goals(rng, least=least, most=most)
+    policy = _teachable(agents["removal"]).acting
+    for _ in range(each):
+        for task in tasks:
+            stage, goal, env = Round(agents, task, goals, rng, len(readiness)).open("removal")
+            if stage != "removal":
+                continue
+            trajectory = rollout(env, _Biased(policy, readiness)).trajectory
+            elite = Elite(1)
+            elite.add(trajectory)
+            nearest = min(range(len(readiness)), key=lambda index: abs(readiness[index]))
+            yield Lesson(stage, task.name, goal, float(trajectory.rewards[nearest]), elite.trajectory())
+
+
+class _Biased:
+    """Plays what a policy finds likeliest with one bias of its last action for each draft; it never learns."""
+
+    def __init__(self, policy: Stepping, biases: Sequence[float]) -> None:
+        self._policy, self._biases = policy, torch.tensor(biases)
+        self.reset(0)
+
+    def reset(self, batch_size: int) -> None:
+        self._memory: Memory | None = None
+        self._actions: list[Tensor] = []
+
+    @torch.no_grad()
+    def act(self, observation: Tensor, legal: Tensor) -> Tensor:
+        batch, actions = legal.shape
+        before = nn.functional.one_hot(self._actions[-1], actions) if self._actions else torch.zeros(batch, actions)
+        logits, self._memory = self._policy.step(observation, before.float(), self._memory)
+        logits = logits.clone()
+        logits[:, -1] += self._biases
+        self._actions.append(masked_log_probabilities(logits, legal).argmax(1))
+        return self._actions[-1]
+
+    def learn(self, trajectory: Trajectory) -> Stats:
+        return reward_stats(trajectory)
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        no_state(state, "biased")
 
 
 def teach(agents: Mapping[str, Agent], taught: Sequence[Lesson], *, epochs: int, seed: int) -> list[float]:

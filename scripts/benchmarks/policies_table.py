@@ -12,11 +12,10 @@ from curves import Row, difference, found_at, interval, until
 COUNTS = (10, 25, 50, 75, 100)
 ABLATED_AT = 100
 """Students judged when the options of PPO are compared."""
-UNCHANGED = "searches"
+UNCHANGED = "searches, then layers to keep"
 CHANGED = {
-    "searches, not told the goal": "the goal is not told",
-    "searches, encoder layers": "encoder layers in place of attention",
-    "searches, encoder decisions": "encoder decisions in place of attention",
+    "layers to keep, not told the goal": "the goal is not told",
+    "layers to keep, encoder layers": "encoder layers in place of attention",
 }
 """Of the ways of `training_ablations.py`, those that are a part changed."""
 AIM_FROM = 50

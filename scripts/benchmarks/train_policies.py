@@ -6,11 +6,11 @@
 
 First batches of PPO judged by a training-free score, of shrinkage alone; then rounds of searches judged by closed-form
 distillation (rung `refit:0`, about a tenth of a second a student), the best rollouts of which a fresh policy imitates;
-then batches of PPO judged in closed form. At last the policy of removal is set to keep as many layers as is best for
-the likeliest students. Teachers are trained on scikit-learn's digits and kept in `--work`; what is learned is written
-there after every `--save` batches and every round, with a row of `curve.csv` for each batch and each search, and the
-same command goes on where it was stopped, to the same end. `--cheap 0`, `--rounds 0`, `--dear 0` and `--settle 0`
-leave phases out.
+then rounds of lessons about how many layers to keep for a goal; then batches of PPO judged in closed form. At last the
+policy of removal is set to keep as many layers as is best for the likeliest students. Teachers are trained on
+scikit-learn's digits and kept in `--work`; what is learned is written there after every `--save` batches and every
+round, with a row of `curve.csv` for each batch and each lesson, and the same command goes on where it was stopped, to
+the same end. `--cheap 0`, `--rounds 0`, `--keeping 0`, `--dear 0` and `--settle 0` leave phases out.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from n2n.job import Job
 from n2n.job_agents import KEEP_BIAS, space_of
 from n2n.policies import PolicyMeta, save_policy
 from n2n.policies.card import Card, Point, Trained, weights_hash, write_card
-from n2n.policies.lessons import BIASES, settle, teach
+from n2n.policies.lessons import BIASES, READINESS, Lesson, kept, settle, teach
 from n2n.policies.lessons import STAGES as STUDIED
 from n2n.policies.training import Task, train, trainee
 from n2n.search.judges import make_rung
@@ -65,17 +65,19 @@ HIDDEN, RATE = 64, 3e-3
 """Of the policies, and of PPO."""
 TEACH_RATE = 5e-4
 """Of imitation: by 3e-3 the encoder loses sight of the network in the first epochs, and the loss stays where it is."""
+JUDGED = {"searches": SEARCH["batches"] * SEARCH["students"], "keeping": len(READINESS)}
+"""Students of a lesson."""
 POINTS, STAGES = 20, ("removal", "shrinkage")
 
 
 @dataclass(frozen=True)
 class Phase:
-    """So many batches judged by a rung, or rounds of searches."""
+    """So many batches of PPO judged by a rung, or rounds of lessons: of searches, or of how many layers to keep."""
 
     name: str
     rung: str
     batches: int
-    searches: bool = False
+    lessons: str = ""
 
 
 def teacher_of(name: str, data: Data, folder: Path, epochs: float) -> torch.nn.Module:
@@ -137,7 +139,7 @@ def agents_of(seed: int, encoder: str, hidden: int, rate: float) -> dict[str, Ag
 def rounds(phases: Sequence[Phase], every: int) -> Iterator[tuple[Phase, int, int]]:
     """The pieces of training between two savings: phase, first batch, number of batches."""
     for phase in phases:
-        step = 1 if phase.searches else every
+        step = 1 if phase.lessons else every
         for first in range(0, phase.batches, step):
             yield phase, first, min(step, phase.batches - first)
 
@@ -164,7 +166,7 @@ def points_of(curve: Path, phases: Sequence[Phase], students: int) -> tuple[Poin
     found = []
     for phase, stage in product(phases, STAGES):
         own = [row for row in rows if (row["phase"], row["stage"]) == (phase.name, stage)]
-        each = SEARCH["batches"] * SEARCH["students"] if phase.searches else students
+        each = JUDGED.get(phase.lessons, students)
         width = -(-len(own) // POINTS) or 1
         for begin in range(0, len(own), width):
             some = own[begin : begin + width]
@@ -187,6 +189,8 @@ def main() -> None:
     parser.add_argument("--teach", type=int, default=40, help="epochs of imitation in a round")
     parser.add_argument("--teach-rate", type=float, default=TEACH_RATE, help="of imitation")
     parser.add_argument("--dear", type=int, default=0, help="batches of PPO judged by closed-form distillation")
+    parser.add_argument("--keeping", type=int, default=4, help="rounds of lessons about how many layers to keep")
+    parser.add_argument("--keeping-each", type=int, default=8, help="goals of a network in such a round")
     parser.add_argument("--settle", type=int, default=4, help="goals of a network for how readily layers are kept")
     parser.add_argument("--students", type=int, default=8, help="of a batch")
     parser.add_argument("--save", type=int, default=50, help="batches between two savings")
@@ -206,7 +210,8 @@ def main() -> None:
     networks = {name: teacher_of(name, data, teachers, asked.epochs) for name in names}
     phases = [
         Phase("score", CHEAP, asked.cheap),
-        Phase("searches", DEAR, asked.rounds, searches=True),
+        Phase("searches", DEAR, asked.rounds, lessons="searches"),
+        Phase("layers to keep", DEAR, asked.keeping, lessons="keeping"),
         Phase(f"closed form after {asked.rounds} rounds", DEAR, asked.dear),
     ]
     agents = agents_of(asked.seed, asked.encoder, asked.hidden, asked.rate)
@@ -223,8 +228,14 @@ def main() -> None:
         for stage, agent in learned.items() if index else ():
             agents[stage].load(agent.state())
         begun = time.monotonic()
-        if phase.searches:
+        if phase.lessons == "searches":
             agents, rows = taught(asked, agents, tasks[phase.rung], work, first)
+        elif phase.lessons:
+            learner = agents_of(asked.seed, asked.encoder, asked.hidden, asked.teach_rate)["removal"]
+            known = kept_layers(agents, learner, tasks[phase.rung], each=asked.keeping_each, epochs=asked.teach // 2,
+                                seed=10_000 * asked.seed + 5000 + first)  # fmt: skip
+            taken = (time.monotonic() - begun) / len(known)
+            rows = [(first, one.stage, one.task, one.goal, one.at_once, one.best, taken) for one in known]
         else:
             rows = reinforced(asked, agents, tasks[phase.rung], phase, first, many, 1000 * asked.seed + index)
         append(work / "curve.csv", phase, rows)
@@ -270,6 +281,19 @@ def taught(asked: argparse.Namespace, agents: dict[str, Agent], tasks: Sequence[
     return fresh, rows
 
 
+def kept_layers(agents: dict[str, Agent], learner: Agent, tasks: Sequence[Task], *, each: int, epochs: int, seed: int
+                ) -> list[Lesson]:  # fmt: skip
+    """A round of lessons about how many layers to keep; `learner` goes on from the policy of removal, then is it."""
+    learner.load(agents["removal"].state())
+    known = list(kept(agents, tasks, each=each, seed=seed, least=LEAST, most=MOST))
+    losses = teach({"removal": learner}, known, epochs=epochs, seed=seed)
+    agents["removal"].load(learner.state())
+    at_once, best = fmean(one.at_once for one in known), fmean(one.best for one in known)
+    print(f"layers to keep: {at_once:.3f} at once, {best:.3f} found, loss {losses[0]:.2f} to {losses[-1]:.2f} by"
+          f" {len(known)} lessons", flush=True)  # fmt: skip
+    return known
+
+
 def write(
     asked: argparse.Namespace,
     agents: dict[str, Agent],
@@ -290,8 +314,9 @@ def write(
         for name, job in jobs.items()
     )
     searches = len(STAGES) * asked.rounds * asked.each * len(networks)
-    settling = len(BIASES) * asked.settle * len(networks)
-    total = (asked.cheap + asked.dear) * asked.students + searches * SEARCH["batches"] * SEARCH["students"] + settling
+    settling, keeping = len(BIASES) * asked.settle * len(networks), asked.keeping * asked.keeping_each * len(networks)
+    total = (asked.cheap + asked.dear) * asked.students + searches * JUDGED["searches"] + settling
+    total += keeping * JUDGED["keeping"]
     card = Card(
         trained=trained,
         space={
@@ -301,7 +326,8 @@ def write(
             **space_of(usual, "shrinkage"),
         },
         reward=f"rank within the batch by {CHEAP} ({asked.cheap} batches), then imitation of the best of {searches} "
-        f"searches by agreement with the teacher after closed-form distillation, then rank by that ({asked.dear} "
+        f"searches by agreement with the teacher after closed-form distillation, and of how many layers the best of "
+        f"{keeping} rows of students keep, then rank by that ({asked.dear} "
         f"batches), then how readily layers are kept by the mean agreement of {settling} likeliest students",
         budget=f"{LEAST:.0%} to {MOST:.0%} of the parameters or of the MACs",
         judged=total,

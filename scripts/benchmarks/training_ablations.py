@@ -5,13 +5,13 @@
     python scripts/benchmarks/training_ablations.py --table
 
 For each seed one policy is trained in each of the ways of `WAYS`: with PPO on a training-free score; by imitating what
-the first round of searches of `train_policies.py` found, whose files are in `--lessons`; then settled, or trained
-further with PPO on closed-form distillation; and by imitation with one thing changed: not told the goal, which it then
-notices only by the actions that are not allowed, or with another encoder. Seeds are of weights, orders and PPO; the
-searches are the same. Each policy makes a student at once for networks that it has not seen, at several shares of the
-parameters, and so do uniform scaling and random choice. One row of `results/policies-training.csv` for each seed, way,
-network and share: agreement with the teacher after closed-form distillation, the share of the parameters that was used,
-and the minutes of training, without those of the searches.
+the first round of searches of `train_policies.py` found, whose files are in `--lessons`; then by lessons about how many
+layers to keep for a goal, or by PPO on closed-form distillation; and by both kinds of lessons with one thing changed:
+not told the goal, which it then notices only by the actions that are not allowed, or with another encoder. Seeds are of
+weights, orders, goals and PPO; the searches are the same. Each policy makes a student at once for networks that it has
+not seen, at several shares of the parameters, and so do uniform scaling and random choice. One row of
+`results/policies-training.csv` for each seed, way, network and share: agreement with the teacher after closed-form
+distillation, the share of the parameters that was used, and the minutes of training, without those of the searches.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from train_policies import (
     REMOVAL_SHARE,
     TEACH_RATE,
     agents_of,
+    kept_layers,
     task_of,
     teacher_of,
 )
@@ -49,7 +50,7 @@ from n2n.agents import AGENTS
 from n2n.agents.base import Agent
 from n2n.data import load
 from n2n.evaluate.base import Evaluation, Status
-from n2n.policies.lessons import Lesson, settle, teach
+from n2n.policies.lessons import Lesson, teach
 from n2n.policies.training import Task, played, train, zero_shot
 from search_spaces.base import FEATURES, GOALS
 
@@ -60,26 +61,27 @@ SHARES = (0.1, 0.2, 0.4)
 
 @dataclass(frozen=True)
 class Way:
-    """A way to train: epochs of imitation, batches of PPO by the score and in closed form, goals to settle on."""
+    """A way to train: epochs of imitation, batches of PPO by the score or in closed form, rounds of layers to keep."""
 
     teach: int = 0
     cheap: int = 0
     dear: int = 0
-    settle: int = 0
+    keeping: int = 0
     tells: bool = True
     encoder: str = "attention"
 
 
 SEARCHES = 20
 """Epochs of imitation, half of those in `train_policies.py`."""
+KEEPING, KEEPING_EACH = 2, 3
+"""Rounds of lessons about how many layers to keep, and goals of each network in one."""
 WAYS = {
     "score": Way(cheap=200),
     "searches": Way(teach=SEARCHES),
-    "searches, settled": Way(teach=SEARCHES, settle=1),
+    "searches, then layers to keep": Way(teach=SEARCHES, keeping=KEEPING),
     "searches, then closed form": Way(teach=SEARCHES, dear=100),
-    "searches, not told the goal": Way(teach=SEARCHES, tells=False),
-    "searches, encoder layers": Way(teach=SEARCHES, encoder="layers"),
-    "searches, encoder decisions": Way(teach=SEARCHES, encoder="decisions"),
+    "layers to keep, not told the goal": Way(teach=SEARCHES, keeping=KEEPING, tells=False),
+    "layers to keep, encoder layers": Way(teach=SEARCHES, keeping=KEEPING, encoder="layers"),
 }
 Imitated = dict[Way, tuple[dict[str, dict[str, Tensor]], float]]
 """Weights after imitation and its seconds, by the way without what follows, so that no imitation is made twice."""
@@ -160,7 +162,7 @@ def make(asked: argparse.Namespace) -> None:
 def trained(way: Way, tasks: Mapping[str, Sequence[Task]], shown: Sequence[Lesson], seed: int, imitated: Imitated, *,
             students: int, hidden: int) -> tuple[dict[str, Agent], float]:  # fmt: skip
     """Policies of both stages, trained in a way, and the minutes; the optimiser starts afresh with each phase."""
-    first, begun = dataclasses.replace(way, cheap=0, dear=0, settle=0), time.monotonic()
+    first, begun = dataclasses.replace(way, cheap=0, dear=0, keeping=0), time.monotonic()
     if first not in imitated:
         agents = agents_of(seed, way.encoder, hidden, TEACH_RATE)
         teach(agents, [one if way.tells else untold(one) for one in shown], epochs=way.teach, seed=seed)
@@ -173,8 +175,10 @@ def trained(way: Way, tasks: Mapping[str, Sequence[Task]], shown: Sequence[Lesso
         for _ in train(agents, told, batches=batches, students=students, seed=1000 * seed + index, least=LEAST,
                        most=MOST, removal_share=REMOVAL_SHARE[rung]):  # fmt: skip
             pass
-    if way.settle:
-        settle(agents, tasks[DEAR], each=way.settle, seed=seed, least=LEAST, most=MOST)
+    for number in range(way.keeping):
+        learner = agents_of(seed, way.encoder, hidden, TEACH_RATE)["removal"]
+        told = [dataclasses.replace(task, tells=way.tells) for task in tasks[DEAR]]
+        kept_layers(agents, learner, told, each=KEEPING_EACH, epochs=SEARCHES, seed=100 * seed + number)
     return agents, (before + time.monotonic() - begun) / 60
 
 

@@ -15,7 +15,7 @@ from envs import Goal, drawn_goals
 from n2n.agents import AGENTS
 from n2n.agents.actor_critic import ActorCriticAgent
 from n2n.agents.base import Agent, Trajectory
-from n2n.policies.lessons import STAGES, lessons, settle, teach
+from n2n.policies.lessons import READINESS, STAGES, kept, lessons, settle, teach
 from n2n.policies.training import Task, zero_shot
 from search_spaces.base import FEATURES
 
@@ -77,6 +77,30 @@ def test_what_searches_found_carries_over_to_another_network() -> None:
     assert used(made, held_back) > max(0.85, before)
 
 
+def test_how_many_layers_to_keep_is_searched_in_the_order_of_the_policy() -> None:
+    on = [task(32, 32, name="two"), task(24, 24, 16, name="three")]
+    made = agents(hidden=8, learning_rate=5e-3)
+    removal = made["removal"]
+    assert isinstance(removal, ActorCriticAgent)
+    removal.lean(-4.5)  # rather removes; students that keep their layers are worth more here
+    before = removal.state()
+    goals = {"each": 3, "seed": 0, "least": 0.3, "most": 0.7}
+    found = list(kept(made, on, readiness=(0.0, -1.0, 9.0), **goals))
+    assert [one.task for one in found] == ["two", "three"] * 3
+    assert all(torch.equal(value, before[name]) for name, value in removal.state().items())
+    for one in found:
+        assert one.stage == "removal"
+        assert one.rollouts.actions.shape[1] == 1  # the best of a goal alone
+        assert bool((one.rollouts.actions == 1).all())  # every layer is kept
+        assert one.best > one.at_once
+    again = list(kept(made, on, readiness=(0.0, -1.0), **goals))
+    assert [one.best for one in again] == [one.at_once for one in found]
+    assert not any(one.rollouts.actions.any() for one in again)
+    teach(made, found, epochs=30, seed=0)
+    assert all(one.at_once == one.best for one in kept(made, on, readiness=(0.0, 9.0), **goals))
+    assert 0.0 in READINESS
+
+
 def test_settling_keeps_as_many_layers_as_is_best() -> None:
     on = [task(32, 32, name="two"), task(24, 24, 16, name="three")]
     made = agents(hidden=8)
@@ -108,3 +132,4 @@ def test_what_cannot_be_taught_is_refused() -> None:
     assert isinstance(lesson.goal, Goal)
     refuse(lambda: settle({**made, "removal": other}, on, each=1, seed=0), "cannot imitate")
     refuse(lambda: settle(made, on, each=0, seed=0), "each=0")
+    refuse(lambda: list(kept(made, on, each=0, seed=0)), "each=0")

@@ -130,19 +130,20 @@ def test_cards_are_told_of_the_policy_beside_random_choice(load: Callable[[str],
 
 def test_ways_to_train_and_ablations_are_told_with_their_spread_over_seeds(load: Callable[[str], ModuleType]) -> None:
     script = load("policies_table")
+    whole = "searches, then layers to keep"
     rows = [
         {"way": way, "seed": str(seed), "network": network, "share": share, "agreement": agreement, "minutes": "1.5"}
         for way, seed, network, share, agreement in (
-            ("searches", 0, "a", "0.1", "0.8"), ("searches", 0, "b", "0.1", "0.6"), ("searches", 0, "a", "0.4", "0.9"),
-            ("searches", 1, "a", "0.1", "0.9"), ("searches", 1, "b", "0.1", "0.9"), ("searches", 1, "a", "0.4", "0.9"),
-            ("searches, not told the goal", 0, "a", "0.1", "0.5"),
-            ("searches, not told the goal", 1, "a", "0.1", "0.5"),
+            (whole, 0, "a", "0.1", "0.8"), (whole, 0, "b", "0.1", "0.6"), (whole, 0, "a", "0.4", "0.9"),
+            (whole, 1, "a", "0.1", "0.9"), (whole, 1, "b", "0.1", "0.9"), (whole, 1, "a", "0.4", "0.9"),
+            ("layers to keep, not told the goal", 0, "a", "0.1", "0.5"),
+            ("layers to keep, not told the goal", 1, "a", "0.1", "0.5"),
         )
     ]  # fmt: skip
     header, lines = script.training_lines(rows)
     assert header[-2:] == ("agreement at 10%", "agreement at 40%")
     # seeds have .7 and .9: a mean of .8 and t = 12.706 times a deviation of .1414 over the root of 2
-    assert lines[0] == ("searches", "2", "1.5", "0.800 ± 1.271", "0.900 ± 0.000")
+    assert lines[0] == (whole, "2", "1.5", "0.800 ± 1.271", "0.900 ± 0.000")
     learning = [
         {"agent": agent, "seed": str(seed), "bests": bests}
         for agent, curves in {"ppo": ("9:93 80:94 400:95", "2:94"), "entropy 0": ("3:93.5", "4:93.5")}.items()
@@ -177,8 +178,10 @@ def test_training_that_was_cut_off_ends_as_it_would_have(
     load: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = load("train_policies")
-    flags = "--set vgg-5 --epochs 1 --cheap 2 --rounds 1 --each 1 --teach 2 --students 2 --save 1 --encoder decisions --settle 1"
+    flags = "--set vgg-5 --epochs 1 --cheap 2 --rounds 1 --each 1 --teach 2 --students 2 --save 1 --encoder decisions"
+    flags += " --settle 1 --keeping 1 --keeping-each 2"
     monkeypatch.setitem(script.SEARCH, "students", 3)  # of each of 4 batches
+    monkeypatch.setitem(script.JUDGED, "searches", 12)
 
     def weights(out: str, dear: int) -> list[bytes]:
         words = ["train_policies.py", *flags.split(), "--hidden", "8", "--dear", str(dear)]
@@ -187,7 +190,7 @@ def test_training_that_was_cut_off_ends_as_it_would_have(
         script.main()
         card = Library(tmp_path).find(out).card
         assert card is not None
-        assert card.judged == 2 * (2 + dear) + 2 * 4 * 3 + 10  # and one for each bias of settling
+        assert card.judged == 2 * (2 + dear) + 2 * 4 * 3 + 2 * 14 + 10  # the last are of the biases that are tried
         assert {point.stage for point in card.curve} >= {"shrinkage, searches", "removal, searches"}
         return [path.read_bytes() for path in sorted((tmp_path / out).rglob("*.safetensors"))]
 
