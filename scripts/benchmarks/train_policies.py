@@ -333,7 +333,8 @@ def write(
         judged=total,
         curve=curve,
         weights={stage: weights_hash(agent.state()) for stage, agent in agents.items()},
-        made_by=f"scripts/benchmarks/train_policies.py --set {asked.set} --seed {asked.seed}",
+        made_by=f"scripts/benchmarks/train_policies.py --set {asked.set} --rounds {asked.rounds} --each {asked.each}"
+        f" --keeping {asked.keeping} --keeping-each {asked.keeping_each} --seed {asked.seed}",
     )
     write_card(asked.out, card)
     size = sum(path.stat().st_size for path in chain(asked.out.rglob("*.safetensors"), asked.out.rglob("*.json")))
