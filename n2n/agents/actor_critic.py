@@ -182,11 +182,6 @@ class ActorCriticAgent:
         self._optimizer.step()
         return loss.item()
 
-    @torch.no_grad()
-    def lean(self, by: float) -> None:
-        """Adds to the logit of the last action, which of removal is to keep the layer, at every decision."""
-        self.network.policy.bias[-1] += by
-
     def state(self) -> dict[str, Tensor]:
         """The weights of encoder and heads."""
         return {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}

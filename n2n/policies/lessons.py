@@ -23,13 +23,11 @@ from n2n.agents.elite import Elite
 from n2n.agents.frozen import FrozenAgent
 from n2n.agents.masks import masked_log_probabilities
 from n2n.agents.policies import Memory, Stepping
-from n2n.policies.training import Round, Task, met, zero_shot
+from n2n.policies.training import Round, Task
 from search_spaces.base import FEATURES
 
-BIASES = (0.0, 0.25, -0.25, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0, 4.0)
-"""What `settle` tries to add to the logit of keeping a layer; of equals the first."""
 READINESS = (2.0, 1.0, 0.5, 0.25, 0.0, -0.25, -0.5, -0.75, -1.0, -1.25, -1.5, -2.0, -2.5, -3.0)
-"""What `kept` tries to add to it for one network and goal; of equals the first."""
+"""What `kept` tries to add to the logit of keeping a layer; of students that are worth the same the first is taken."""
 STAGES = ("shrinkage", "removal")
 """Removal last: it is rewarded for what shrinkage makes of its students."""
 
@@ -199,6 +197,10 @@ class _Biased:
 def teach(agents: Mapping[str, Agent], taught: Sequence[Lesson], *, epochs: int, seed: int) -> list[float]:
     """Has the agents imitate the lessons of their stages, each lesson once an epoch, in an order drawn by `seed`.
 
+    In the end the weights are the mean of those after each epoch of the second half (Izmailov et al. 2018, "Averaging
+    weights leads to wider optima and better generalization"): a step has one lesson, and the last ones count for more
+    than they are worth.
+
     Returns the mean loss of each epoch, in nats for each decision at which there was a choice.
 
     Raises:
@@ -206,56 +208,20 @@ def teach(agents: Mapping[str, Agent], taught: Sequence[Lesson], *, epochs: int,
     """
     rng = np.random.default_rng(seed)
     losses = []
-    for _ in range(epochs):
-        found = []
-        for index in rng.permutation(len(taught)):
-            found.append(_teachable(agents[taught[index].stage]).imitate(taught[index].rollouts))
-        losses.append(float(np.mean(found)))
+    stages = dict.fromkeys(lesson.stage for lesson in taught)
+    learners = {stage: _teachable(agents[stage]) for stage in stages}
+    sums: dict[str, dict[str, Tensor]] = {stage: {} for stage in stages}
+    for epoch in range(epochs):
+        losses.append(float(np.mean([learners[taught[index].stage].imitate(taught[index].rollouts)
+                                     for index in rng.permutation(len(taught))])))  # fmt: skip
+        if epoch >= epochs // 2:
+            for stage, learner in learners.items():
+                for name, value in learner.state().items():
+                    sums[stage][name] = sums[stage].get(name, 0) + value / (epochs - epochs // 2)
+    for stage, learner in learners.items():
+        if epochs:
+            learner.load(sums[stage])
     return losses
-
-
-def settle(
-    agents: Mapping[str, Agent],
-    tasks: Sequence[Task],
-    *,
-    each: int,
-    seed: int,
-    biases: Sequence[float] = BIASES,
-    least: float = 0.05,
-    most: float = 0.6,
-) -> dict[float, float]:
-    """Sets how readily the removal policy keeps layers to what is best for the likeliest students of the networks.
-
-    Imitation learns each layer's odds apart from the others'; a student of all that is likelier than not can lose far
-    more layers than any that was shown, or none although each lost some.
-
-    Args:
-        agents: of both stages; the one of removal changes.
-        tasks: the networks.
-        each: goals for each network.
-        seed: of the goals.
-        biases: candidates to add to the logit of keeping; of equals the first is taken.
-        least, most: the smallest and the largest share of a teacher's parameters or MACs that is asked for.
-
-    Returns:
-        For each bias the mean reward of the likeliest students.
-
-    Raises:
-        ValueError: no goal, network or bias, or an agent without such a logit.
-        SpaceError: a network whose smallest students exceed all goals that were drawn.
-    """
-    if each < 1 or not tasks or not biases:
-        raise ValueError(f"expected each >= 1, tasks and biases, found each={each}, {len(tasks)} tasks, {biases}")
-    removal = _teachable(agents["removal"])
-    goals = drawn_goals(np.random.default_rng(seed), least=least, most=most)
-    cases = [(task, met(task, goals)) for _ in range(each) for task in tasks]
-    found: dict[float, float] = {}
-    for bias in biases:
-        removal.lean(bias)
-        found[bias] = float(np.mean([task.reward(zero_shot(agents, task, goal)) for task, goal in cases]))
-        removal.lean(-bias)
-    removal.lean(max(found, key=lambda bias: found[bias]))
-    return found
 
 
 def _teachable(agent: Agent) -> ActorCriticAgent:

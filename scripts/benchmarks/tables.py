@@ -188,6 +188,32 @@ def table_of(header: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
     return markdown(header, lines) if lines else "Not run yet."
 
 
+NETWORKS = {"resnet20": "ResNet-20 on Fashion-MNIST", "vgg11": "VGG-11 on Fashion-MNIST"}
+
+
+def at_once(name: str) -> str:
+    """What a policy is worth on networks that it has not seen, and whether the aims are met."""
+    rows = rows_of(name)
+    return f"{table_of(*policies_table.transfer_lines(rows))}\n\n{policies_table.transfer_words(rows)}"
+
+
+def on_network(network: str) -> str:
+    """How fast agents and uses of a policy learn on a real network."""
+    rows = rows_of(f"learning-{network}-fashion-mnist")
+    pairs = (("ppo", "random"), ("ppo", "evolution"), ("ppo", "uniform"), ("warm", "ppo"), ("zero-shot", "uniform"))
+    words = (policies_table.gaps(rows, *pair) for pair in pairs)
+    return "\n\n".join(filter(None, (table_of(*policies_table.network_lines(rows)), " ".join(filter(None, words)))))
+
+
+def policy_aims() -> str:
+    """Which aims of learned policies are met, and by how much not."""
+    words = [f"NAS-Bench-201, best accuracy: {learned('policies-learning-nas_bench_201', NAS_BENCH_201)}"]
+    words += [policies_table.learning_aim(rows_of(f"learning-{name}-fashion-mnist"), title)
+              for name, title in NETWORKS.items()]  # fmt: skip
+    words.append(f"Networks held back: {policies_table.transfer_words(rows_of('policies-transfer-table'))}")
+    return "\n".join(f"- {one}" for one in words if one)
+
+
 def workers(name: str) -> str:
     """What workers bring and cost: the three parts of `scaling.py`."""
     header = ("workers", "students per hour", "efficiency", "ms per student of the pool, nothing to judge")
@@ -327,6 +353,11 @@ PARTS: dict[str, Callable[[], str]] = {
     "reading: coverage": lambda: covered("coverage"),
     "table: learning": lambda: learning("policies-learning-nas_bench_201", NAS_BENCH_201),
     "reading: learning": lambda: learned("policies-learning-nas_bench_201", NAS_BENCH_201),
+    "reading: policies": policy_aims,
+    "table: learning-resnet20": lambda: on_network("resnet20"),
+    "table: learning-vgg11": lambda: on_network("vgg11"),
+    "table: transfer": lambda: at_once("policies-transfer-table"),
+    "table: training": lambda: table_of(*policies_table.training_lines(rows_of("policies-training"))),
     "table: ablations": lambda: table_of(
         *policies_table.ablation_lines(rows_of("policies-ablations-nas_bench_201"), rows_of("policies-training"))
     ),

@@ -6,11 +6,10 @@
 
 First batches of PPO judged by a training-free score, of shrinkage alone; then rounds of searches judged by closed-form
 distillation (rung `refit:0`, about a tenth of a second a student), the best rollouts of which a fresh policy imitates;
-then rounds of lessons about how many layers to keep for a goal; then batches of PPO judged in closed form. At last the
-policy of removal is set to keep as many layers as is best for the likeliest students. Teachers are trained on
-scikit-learn's digits and kept in `--work`; what is learned is written there after every `--save` batches and every
-round, with a row of `curve.csv` for each batch and each lesson, and the same command goes on where it was stopped, to
-the same end. `--cheap 0`, `--rounds 0`, `--keeping 0`, `--dear 0` and `--settle 0` leave phases out.
+then rounds of lessons about how many layers to keep for a goal; then batches of PPO judged in closed form. Teachers are
+trained on scikit-learn's digits and kept in `--work`; what is learned is written there after every `--save` batches and
+every round, with a row of `curve.csv` for each batch and each lesson, and the same command goes on where it was
+stopped, to the same end. `--cheap 0`, `--rounds 0`, `--keeping 0` and `--dear 0` leave phases out.
 """
 
 from __future__ import annotations
@@ -26,7 +25,8 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from policy_lessons import SEARCH, searched
+from policy_lessons import SEARCH, read, searched
+from policy_lessons import write as write_lessons
 from policy_networks import NETWORKS, SETS
 from safetensors.torch import load_file, save_file
 
@@ -39,7 +39,7 @@ from n2n.job import Job
 from n2n.job_agents import KEEP_BIAS, space_of
 from n2n.policies import PolicyMeta, save_policy
 from n2n.policies.card import Card, Point, Trained, weights_hash, write_card
-from n2n.policies.lessons import BIASES, READINESS, Lesson, kept, settle, teach
+from n2n.policies.lessons import READINESS, Lesson, kept, teach
 from n2n.policies.lessons import STAGES as STUDIED
 from n2n.policies.training import Task, train, trainee
 from n2n.search.judges import make_rung
@@ -145,18 +145,27 @@ def rounds(phases: Sequence[Phase], every: int) -> Iterator[tuple[Phase, int, in
 
 
 def append(path: Path, phase: Phase, rows: Sequence[tuple[int, str, str, Goal, float, float, float]]) -> None:
-    """Adds rows to the learning curve: batch, stage, network, goal, mean and best reward, seconds."""
-    fresh = not path.exists()
+    """Adds rows to the learning curve: batch, stage, network, goal, mean and best reward, seconds.
+
+    Those of the same batches are from an attempt that was cut off before it had saved what it learned, and go.
+    """
+    before: list[list[str]] = []
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            before = list(csv.reader(file))[1:]
+    again = {(phase.name, str(row[0])) for row in rows}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="", encoding="utf-8") as file:
+    making = path.with_suffix(".part")
+    with making.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        if fresh:
-            writer.writerow(COLUMNS)
+        writer.writerow(COLUMNS)
+        writer.writerows(row for row in before if (row[0], row[1]) not in again)
         for index, stage, task, goal, mean, best, took in rows:
             writer.writerow([
                 phase.name, index, stage, task, f"{goal.parameters:.4f}", f"{goal.macs:.4f}", f"{mean:.5f}",
                 f"{best:.5f}", f"{took:.2f}",
             ])  # fmt: skip
+    making.replace(path)
 
 
 def points_of(curve: Path, phases: Sequence[Phase], students: int) -> tuple[Point, ...]:
@@ -189,9 +198,8 @@ def main() -> None:
     parser.add_argument("--teach", type=int, default=40, help="epochs of imitation in a round")
     parser.add_argument("--teach-rate", type=float, default=TEACH_RATE, help="of imitation")
     parser.add_argument("--dear", type=int, default=0, help="batches of PPO judged by closed-form distillation")
-    parser.add_argument("--keeping", type=int, default=4, help="rounds of lessons about how many layers to keep")
-    parser.add_argument("--keeping-each", type=int, default=8, help="goals of a network in such a round")
-    parser.add_argument("--settle", type=int, default=4, help="goals of a network for how readily layers are kept")
+    parser.add_argument("--keeping", type=int, default=3, help="rounds of lessons about how many layers to keep")
+    parser.add_argument("--keeping-each", type=int, default=5, help="goals of a network in such a round")
     parser.add_argument("--students", type=int, default=8, help="of a batch")
     parser.add_argument("--save", type=int, default=50, help="batches between two savings")
     parser.add_argument("--encoder", default="attention")
@@ -232,20 +240,19 @@ def main() -> None:
             agents, rows = taught(asked, agents, tasks[phase.rung], work, first)
         elif phase.lessons:
             learner = agents_of(asked.seed, asked.encoder, asked.hidden, asked.teach_rate)["removal"]
-            known = kept_layers(agents, learner, tasks[phase.rung], each=asked.keeping_each, epochs=asked.teach // 2,
-                                seed=10_000 * asked.seed + 5000 + first)  # fmt: skip
-            taken = (time.monotonic() - begun) / len(known)
-            rows = [(first, one.stage, one.task, one.goal, one.at_once, one.best, taken) for one in known]
+            earlier = read(work / f"keeping, {first - 1}.lessons") if first else []
+            known = kept_layers(agents, learner, tasks[phase.rung], earlier, each=asked.keeping_each,
+                                epochs=asked.teach // 2, seed=10_000 * asked.seed + 5000 + first)  # fmt: skip
+            write_lessons(work / f"keeping, {first}.lessons", known)
+            taken = (time.monotonic() - begun) / (len(known) - len(earlier))
+            rows = [(first, one.stage, one.task, one.goal, one.at_once, one.best, taken)
+                    for one in known[len(earlier):]]  # fmt: skip
         else:
             rows = reinforced(asked, agents, tasks[phase.rung], phase, first, many, 1000 * asked.seed + index)
         append(work / "curve.csv", phase, rows)
         for stage, path in kept.items():
             save_file({key: value.contiguous() for key, value in agents[stage].state().items()}, path)
         print(f"{phase.name} {first + many}/{phase.batches}: {time.monotonic() - begun:.0f} s", flush=True)
-    if asked.settle:
-        known = tasks.get(DEAR) or [task_of(name, network, data, DEAR) for name, network in networks.items()]
-        found = settle(agents, known, each=asked.settle, seed=asked.seed, least=LEAST, most=MOST)
-        print(f"added to the logit of keeping a layer: {' '.join(f'{by:g}: {found[by]:.4f}' for by in sorted(found))}")
     write(asked, agents, networks, data, points_of(work / "curve.csv", phases, asked.students))
 
 
@@ -281,14 +288,18 @@ def taught(asked: argparse.Namespace, agents: dict[str, Agent], tasks: Sequence[
     return fresh, rows
 
 
-def kept_layers(agents: dict[str, Agent], learner: Agent, tasks: Sequence[Task], *, each: int, epochs: int, seed: int
-                ) -> list[Lesson]:  # fmt: skip
-    """A round of lessons about how many layers to keep; `learner` goes on from the policy of removal, then is it."""
+def kept_layers(agents: dict[str, Agent], learner: Agent, tasks: Sequence[Task], earlier: Sequence[Lesson], *,
+                each: int, epochs: int, seed: int) -> list[Lesson]:  # fmt: skip
+    """A round of lessons about how many layers to keep: of all so far, the `earlier` ones first.
+
+    `learner` goes on from the policy of removal, then is it.
+    """
     learner.load(agents["removal"].state())
-    known = list(kept(agents, tasks, each=each, seed=seed, least=LEAST, most=MOST))
+    new = list(kept(agents, tasks, each=each, seed=seed, least=LEAST, most=MOST))
+    known = [*earlier, *new]
     losses = teach({"removal": learner}, known, epochs=epochs, seed=seed)
     agents["removal"].load(learner.state())
-    at_once, best = fmean(one.at_once for one in known), fmean(one.best for one in known)
+    at_once, best = fmean(one.at_once for one in new), fmean(one.best for one in new)
     print(f"layers to keep: {at_once:.3f} at once, {best:.3f} found, loss {losses[0]:.2f} to {losses[-1]:.2f} by"
           f" {len(known)} lessons", flush=True)  # fmt: skip
     return known
@@ -314,8 +325,8 @@ def write(
         for name, job in jobs.items()
     )
     searches = len(STAGES) * asked.rounds * asked.each * len(networks)
-    settling, keeping = len(BIASES) * asked.settle * len(networks), asked.keeping * asked.keeping_each * len(networks)
-    total = (asked.cheap + asked.dear) * asked.students + searches * JUDGED["searches"] + settling
+    keeping = asked.keeping * asked.keeping_each * len(networks)
+    total = (asked.cheap + asked.dear) * asked.students + searches * JUDGED["searches"]
     total += keeping * JUDGED["keeping"]
     card = Card(
         trained=trained,
@@ -327,8 +338,7 @@ def write(
         },
         reward=f"rank within the batch by {CHEAP} ({asked.cheap} batches), then imitation of the best of {searches} "
         f"searches by agreement with the teacher after closed-form distillation, and of how many layers the best of "
-        f"{keeping} rows of students keep, then rank by that ({asked.dear} "
-        f"batches), then how readily layers are kept by the mean agreement of {settling} likeliest students",
+        f"{keeping} rows of students keep, then rank by that ({asked.dear} batches)",
         budget=f"{LEAST:.0%} to {MOST:.0%} of the parameters or of the MACs",
         judged=total,
         curve=curve,

@@ -175,10 +175,11 @@ def trained(way: Way, tasks: Mapping[str, Sequence[Task]], shown: Sequence[Lesso
         for _ in train(agents, told, batches=batches, students=students, seed=1000 * seed + index, least=LEAST,
                        most=MOST, removal_share=REMOVAL_SHARE[rung]):  # fmt: skip
             pass
+    known: list[Lesson] = []
     for number in range(way.keeping):
         learner = agents_of(seed, way.encoder, hidden, TEACH_RATE)["removal"]
         told = [dataclasses.replace(task, tells=way.tells) for task in tasks[DEAR]]
-        kept_layers(agents, learner, told, each=KEEPING_EACH, epochs=SEARCHES, seed=100 * seed + number)
+        known = kept_layers(agents, learner, told, known, each=KEEPING_EACH, epochs=SEARCHES, seed=100 * seed + number)
     return agents, (before + time.monotonic() - begun) / 60
 
 

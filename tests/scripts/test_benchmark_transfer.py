@@ -179,7 +179,7 @@ def test_training_that_was_cut_off_ends_as_it_would_have(
 ) -> None:
     script = load("train_policies")
     flags = "--set vgg-5 --epochs 1 --cheap 2 --rounds 1 --each 1 --teach 2 --students 2 --save 1 --encoder decisions"
-    flags += " --settle 1 --keeping 1 --keeping-each 2"
+    flags += " --keeping 1 --keeping-each 2"
     monkeypatch.setitem(script.SEARCH, "students", 3)  # of each of 4 batches
     monkeypatch.setitem(script.JUDGED, "searches", 12)
 
@@ -190,7 +190,7 @@ def test_training_that_was_cut_off_ends_as_it_would_have(
         script.main()
         card = Library(tmp_path).find(out).card
         assert card is not None
-        assert card.judged == 2 * (2 + dear) + 2 * 4 * 3 + 2 * 14 + 10  # the last are of the biases that are tried
+        assert card.judged == 2 * (2 + dear) + 2 * 4 * 3 + 2 * 14  # the last are of the biases that are tried
         assert {point.stage for point in card.curve} >= {"shrinkage, searches", "removal, searches"}
         return [path.read_bytes() for path in sorted((tmp_path / out).rglob("*.safetensors"))]
 
