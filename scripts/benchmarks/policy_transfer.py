@@ -40,7 +40,7 @@ COLD = ("ppo", "evolution", "random", "uniform")
 PLANS: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {
     2: (("zero-shot",), ("random", "uniform")),
     10: (("zero-shot", "warm", "proposal"), COLD),
-    100: (("warm",), ("ppo", "evolution")),
+    100: (("warm",), ("ppo",)),
 }
 """By the number of students to judge: what is done with the policy, and who starts cold."""
 YARDSTICK = 100
