@@ -302,7 +302,10 @@ def _show(entry: Entry) -> None:
             f"{stage}: agent {meta.agent}, {size(policy):,} numbers in {len(policy.state)} tensors, {meta.updates} "
             f"updates, seed {meta.seed}"
         )
-        typer.echo(f"  trained on {meta.network or 'an unnamed network'}: {meta.num_decisions} decisions")
+        told = (
+            f": {meta.num_decisions} decisions" if meta.num_decisions else ""
+        )  # of several networks there is no one number
+        typer.echo(f"  trained on {meta.network or 'an unnamed network'}{told}")
         typer.echo(
             f"  fits any network: {meta.num_actions} actions, {len(meta.features)} features, observation version "
             f"{meta.observation_version}"

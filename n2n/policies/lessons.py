@@ -127,8 +127,10 @@ def kept(
     least: float = 0.05,
     most: float = 0.6,
 ) -> Iterator[Lesson]:
-    """Searches how many layers to keep, in the policy's own order: of its likeliest students under several biases of
-    the logit of keeping the best one is the lesson of a network and goal.
+    """Searches how many layers to keep, in the policy's own order.
+
+    Of the policy's likeliest students under several biases of keeping a layer the best one is the lesson of a network
+    and goal.
 
     Evolution tells which layers good students lost, a few by chance each time, so that after imitation no layer is
     likelier to go than to stay. These lessons agree with the policy on which layers go first, and tell it how far to

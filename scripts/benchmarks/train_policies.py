@@ -168,10 +168,8 @@ def append(path: Path, phase: Phase, rows: Sequence[tuple[int, str, str, Goal, f
     making.replace(path)
 
 
-def points_of(curve: Path, phases: Sequence[Phase], students: int) -> tuple[Point, ...]:
+def points_of(rows: Sequence[dict[str, str]], phases: Sequence[Phase], students: int) -> tuple[Point, ...]:
     """The curve of each phase and stage in some twenty points; a batch has so many students."""
-    with curve.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     found = []
     for phase, stage in product(phases, STAGES):
         own = [row for row in rows if (row["phase"], row["stage"]) == (phase.name, stage)]
@@ -253,7 +251,9 @@ def main() -> None:
         for stage, path in kept.items():
             save_file({key: value.contiguous() for key, value in agents[stage].state().items()}, path)
         print(f"{phase.name} {first + many}/{phase.batches}: {time.monotonic() - begun:.0f} s", flush=True)
-    write(asked, agents, networks, data, points_of(work / "curve.csv", phases, asked.students))
+    with (work / "curve.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    write(asked, agents, networks, data, rows, points_of(rows, phases, asked.students))
 
 
 def reinforced(asked: argparse.Namespace, agents: dict[str, Agent], tasks: Sequence[Task], phase: Phase, first: int,
@@ -310,13 +310,15 @@ def write(
     agents: dict[str, Agent],
     networks: dict[str, torch.nn.Module],
     data: Data,
+    rows: Sequence[dict[str, str]],
     curve: tuple[Point, ...],
 ) -> None:
     """The policy folder with its card."""
     shape, usual = {"encoder": asked.encoder, "hidden": asked.hidden}, SearchOptions(precision="fp32")
     for stage, agent in agents.items():
         actions = 2 if stage == "removal" else len(DEFAULT_FACTORS)
-        meta = PolicyMeta("ppo", stage, actions, 0, asked.seed, asked.cheap + asked.dear, f"{len(networks)} networks",
+        learned = sum(row["stage"] == stage for row in rows)
+        meta = PolicyMeta("ppo", stage, actions, 0, asked.seed, learned, f"{len(networks)} networks",
                           options=shape, space=space_of(usual, stage))  # fmt: skip
         save_policy(asked.out / stage, agent.state(), meta)
     jobs = {name: job_of(network, data, usual) for name, network in networks.items()}
