@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -196,33 +197,36 @@ class _Biased:
         no_state(state, "biased")
 
 
-def teach(agents: Mapping[str, Agent], taught: Sequence[Lesson], *, epochs: int, seed: int) -> list[float]:
+def teach(
+    agents: Mapping[str, Agent], taught: Sequence[Lesson], *, epochs: int, seed: int, averaged: bool = False
+) -> list[float]:
     """Has the agents imitate the lessons of their stages, each lesson once an epoch, in an order drawn by `seed`.
 
-    In the end the weights are the mean of those after each epoch of the second half (Izmailov et al. 2018, "Averaging
-    weights leads to wider optima and better generalization"): a step has one lesson, and the last ones count for more
-    than they are worth.
+    Args:
+        agents: by stage; those with lessons change.
+        taught: the lessons.
+        epochs: how often each is shown.
+        seed: of the orders.
+        averaged: takes the mean of the weights after each epoch of the second half (Izmailov et al. 2018, "Averaging
+            weights leads to wider optima and better generalization"). A step has one lesson, and without this the last
+            ones count for more than they are worth; with it, what an agent keeps beside its weights starts afresh.
 
-    Returns the mean loss of each epoch, in nats for each decision at which there was a choice.
+    Returns:
+        The mean loss of each epoch, in nats for each decision at which there was a choice.
 
     Raises:
         ValueError: an agent that cannot imitate.
     """
     rng = np.random.default_rng(seed)
-    losses = []
-    stages = dict.fromkeys(lesson.stage for lesson in taught)
-    learners = {stage: _teachable(agents[stage]) for stage in stages}
-    sums: dict[str, dict[str, Tensor]] = {stage: {} for stage in stages}
+    learners = {stage: _teachable(agents[stage]) for stage in dict.fromkeys(lesson.stage for lesson in taught)}
+    losses, seen = [], []
     for epoch in range(epochs):
-        losses.append(float(np.mean([learners[taught[index].stage].imitate(taught[index].rollouts)
-                                     for index in rng.permutation(len(taught))])))  # fmt: skip
-        if epoch >= epochs // 2:
-            for stage, learner in learners.items():
-                for name, value in learner.state().items():
-                    sums[stage][name] = sums[stage].get(name, 0) + value / (epochs - epochs // 2)
-    for stage, learner in learners.items():
-        if epochs:
-            learner.load(sums[stage])
+        order = rng.permutation(len(taught))
+        losses.append(fmean(learners[taught[index].stage].imitate(taught[index].rollouts) for index in order))
+        if averaged and epoch >= epochs // 2:
+            seen.append({stage: learner.state() for stage, learner in learners.items()})
+    for stage, learner in learners.items() if seen else ():
+        learner.load({name: torch.stack([one[stage][name] for one in seen]).mean(0) for name in seen[0][stage]})
     return losses
 
 

@@ -297,7 +297,7 @@ def kept_layers(agents: dict[str, Agent], learner: Agent, tasks: Sequence[Task],
     learner.load(agents["removal"].state())
     new = list(kept(agents, tasks, each=each, seed=seed, least=LEAST, most=MOST))
     known = [*earlier, *new]
-    losses = teach({"removal": learner}, known, epochs=epochs, seed=seed)
+    losses = teach({"removal": learner}, known, epochs=epochs, seed=seed, averaged=True)
     agents["removal"].load(learner.state())
     at_once, best = fmean(one.at_once for one in new), fmean(one.best for one in new)
     print(f"layers to keep: {at_once:.3f} at once, {best:.3f} found, loss {losses[0]:.2f} to {losses[-1]:.2f} by"

@@ -77,6 +77,22 @@ def test_what_searches_found_carries_over_to_another_network() -> None:
     assert used(made, held_back) > max(0.85, before)
 
 
+def test_weights_may_be_averaged_over_the_second_half_of_the_epochs() -> None:
+    on = [task(32, 32)]
+    (lesson,) = lessons(agents(hidden=8), on, "shrinkage", each=1, batches=1, students=2, keep=1, seed=0)
+    after = []  # as many epochs
+    for epochs in (2, 3, 4):
+        made = agents(hidden=8)
+        losses = teach(made, [lesson], epochs=epochs, seed=0)
+        assert len(losses) == epochs
+        after.append(made["shrinkage"].state())
+    averaged = agents(hidden=8)
+    assert teach(averaged, [lesson], epochs=4, seed=0, averaged=True) == losses
+    for name, value in averaged["shrinkage"].state().items():
+        assert torch.allclose(value, (after[1][name] + after[2][name]) / 2)
+    assert any(not torch.allclose(value, after[2][name]) for name, value in averaged["shrinkage"].state().items())
+
+
 def test_how_many_layers_to_keep_is_searched_in_the_order_of_the_policy() -> None:
     on = [task(32, 32, name="two"), task(24, 24, 16, name="three")]
     made = agents(hidden=8, learning_rate=5e-3)
