@@ -43,7 +43,7 @@ def search_space(
     *,
     out: str | Path,
     evaluate: str,
-    agent: str = "evolution",
+    agent: str | None = None,
     max_params: BudgetValue | None = None,
     max_macs: BudgetValue | None = None,
     max_size_mb: BudgetValue | None = None,
@@ -79,7 +79,8 @@ def search_space(
         data: as of `n2n.search`; scores look at train images only.
         evaluate: a name of `n2n.scores.SCORES`. Students are rewarded by where the score lies among those of 16 random
             students of the space, whatever their size (`n2n.reward.make_score_reward` without a teacher).
-        agent: a name of `n2n.agents.AGENTS`. population, tournament: of the agent "evolution".
+        agent: a name of `n2n.agents.AGENTS`; by default "ppo", or "evolution" where one of its options is given.
+        population, tournament: of the agent "evolution".
         max_params, max_macs, max_size_mb: budgets, numbers or shares of the largest network's such as "20%". Only what
             keeps to them can be decided.
         evaluations: students to score. seconds: bounds the whole call. rollouts: students per batch.
@@ -102,6 +103,7 @@ def search_space(
     """
     deadline = None if seconds is None else time.monotonic() + seconds
     data = read_data(data, seed)
+    agent = agent or ("ppo" if population is None and tournament is None else "evolution")
     if agent not in AGENTS:
         raise SearchError(f"agent={agent!r} does not exist; choose one of {', '.join(AGENTS)}")
     whole = opened_for(space, data.training, space_args or {})

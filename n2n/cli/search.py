@@ -71,7 +71,7 @@ def command(
     agent: Annotated[
         str | None,
         typer.Option(
-            "--agent", help=f"{', '.join(AGENTS)}. [default: reinforce, or the policy's; with --space evolution]"
+            "--agent", help=f"{', '.join(AGENTS)}. [default: reinforce, or the policy's; with --space ppo]"
         ),
     ] = None,
     population: Annotated[

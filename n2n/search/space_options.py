@@ -45,7 +45,7 @@ class SpaceOptions:
     evaluations: int = 60
     seconds: float | None = None
     seed: int = 0
-    agent: str = "evolution"
+    agent: str = "ppo"
     rollouts: int = 5
     population: int | None = None
     tournament: int | None = None
