@@ -71,7 +71,7 @@ class Side:
 class Compared:
     """All sides on one network; `judged` students each, in `seeds` runs of the `stages`.
 
-    `key` is a hash of the teacher, as in a card; `notes` say what a reader must know.
+    `key` is a hash of the teacher, as in a card, and `parameters` its size; `notes` say what a reader must know.
     """
 
     teacher: str
@@ -83,6 +83,7 @@ class Compared:
     seeds: int
     sides: tuple[Side, ...]
     notes: tuple[str, ...] = ()
+    parameters: int = 0
 
     def side(self, name: str, mode: str = "") -> Side:
         """The side of a name, and of a policy the mode."""
@@ -161,7 +162,7 @@ def compare_policies(
     sides: list[Side] = []
     notes = {f"{one.name} has more stages than are played: {', '.join(stages)}" for one in entries
              if len(one.policies) > len(stages)}  # fmt: skip
-    key = ""
+    key, parameters = "", 0
     with closing(display(progress)) as shown, tempfile.TemporaryDirectory() as folder, threads_put_back():
         shared = replace(options, cache=str(Path(folder) / "judged.sqlite"))
         for name, agent, mode, began in _sides(entries, against, list(dict.fromkeys(policy_modes))):
@@ -172,6 +173,7 @@ def compare_policies(
                 job = Job.prepare(network, example, data, asked, None, began=began, deadline=None)
                 job = replace(job, finish=replace(job.finish, times_students=False))  # nothing here bounds a latency
                 out, key = Path(folder) / f"{len(sides)}-{seed}", job.spaces.key
+                parameters = job.finish.teacher.parameters
                 out.mkdir()
                 found.append(_curve(job, job.loop(out, shown)))
                 notes |= {*job.notes}
@@ -186,6 +188,7 @@ def compare_policies(
         seeds=seeds,
         sides=tuple(sides),
         notes=tuple(sorted(notes)),
+        parameters=parameters,
     )
 
 

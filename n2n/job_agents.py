@@ -15,7 +15,7 @@ from n2n.policies.files import json_value
 from n2n.policies.library import Entry, Library, read_entry
 from n2n.search.budgets import budget_text
 from n2n.search.conclude import Finish
-from n2n.search.files import read_json, write_json
+from n2n.search.files import NAMED, STARTED, read_json, write_json
 from n2n.search.options import SearchOptions
 from n2n.search.stage import StageResult
 from search_spaces.base import FEATURES, SearchSpace
@@ -24,8 +24,6 @@ KEEP_BIAS = 2.2
 """The removal policy starts by keeping nine layers of ten: without half of its layers no teacher is worth a try."""
 SPACE = {"removal": ("granularity",), "shrinkage": ("factors", "kernels")}
 """The options that say what the decisions of a stage are."""
-STARTED, NAMED = "started_from", "started_from.json"
-"""In a run folder: a copy of the policy that it started from, and how that was named."""
 
 
 def checked_policies(policies: Mapping[str, Policy], options: SearchOptions) -> Mapping[str, Policy]:

@@ -152,8 +152,12 @@ def remove_command(
 
 def removed(name: str) -> Outcome:
     """A policy that is gone."""
-    path = Library.usual().remove(name)
-    return Outcome({"removed": str(path)}, lambda: typer.echo(f"{name} is no longer in the library"))
+    library = Library.usual()
+    path = library.remove(name)
+    again = f"; the package's {name} is, again" if (library.shipped / name).is_dir() else ""
+    return Outcome(
+        {"removed": str(path)}, lambda: typer.echo(f"yours of the name {name} is no longer in the library{again}")
+    )
 
 
 def listed(library: Library) -> Outcome:
@@ -243,7 +247,8 @@ def _check_kept(entries: Sequence[Entry], against: Sequence[str]) -> None:
     without = [one.name for one in entries if one.shipped or one.card is None]
     if without:
         raise ConfigError(
-            f"--keep: {', '.join(without)} has no card of yours to write into; import it, or a run, first"
+            f"--keep writes into cards of yours; {', '.join(without)} belongs to the package or has no card. Of one of"
+            " the package make your own with `n2n policy import NAME --name MINE`, and compare MINE"
         )
     if "random" not in against:
         raise ConfigError("--keep writes the comparison with random choice: say --against random, too")
@@ -252,7 +257,7 @@ def _check_kept(entries: Sequence[Entry], against: Sequence[str]) -> None:
 def _kept(entry: Entry, found: Compared, modes: Sequence[str]) -> str:
     """Writes the comparison into a policy's card, and says what was done."""
     assert entry.card is not None  # `_check_kept` has looked
-    known = any(one.key == found.key for one in entry.card.trained)
+    known = entry.card.knows(found.key, found.data, found.parameters)
     lines = [comparison(found, entry.name, mode, held_back=not known) for mode in modes]
     if None in lines:
         return f"{entry.name}: nothing was kept: a side found no student within the budget"
@@ -278,16 +283,16 @@ def _list(library: Library, found: list[Entry | Broken]) -> None:
     rows = []
     for one in found:
         if isinstance(one, Broken):
-            rows.append((one.name, "broken", "", "", ""))
+            rows.append((one.name, "broken", "", "", "", ""))
             continue
         card = one.card
         networks = "" if card is None else str(len(card.trained))
         students = "" if card is None else f"{card.judged:,}"
         agent = ", ".join(sorted({policy.meta.agent for policy in one.policies.values()}))
-        rows.append((one.name, agent, " ".join(one.policies), networks, students))
+        rows.append((one.name, "package" if one.shipped else "you", agent, " ".join(one.policies), networks, students))
     typer.echo(f"{library.folder}, and what comes with the package:")
     if rows:
-        typer.echo(aligned(("policy", "agent", "stages", "networks", "students"), rows))
+        typer.echo(aligned(("policy", "from", "agent", "stages", "networks", "students"), rows))
     else:
         typer.echo("no policy yet; `n2n policy import RUN --name NAME` takes what a search has learned")
     for one in found:
@@ -302,9 +307,7 @@ def _show(entry: Entry) -> None:
             f"{stage}: agent {meta.agent}, {size(policy):,} numbers in {len(policy.state)} tensors, {meta.updates} "
             f"updates, seed {meta.seed}"
         )
-        told = (
-            f": {meta.num_decisions} decisions" if meta.num_decisions else ""
-        )  # of several networks there is no one number
+        told = f": {meta.num_decisions} decisions" if meta.num_decisions else ""  # several networks have no one number
         typer.echo(f"  trained on {meta.network or 'an unnamed network'}{told}")
         typer.echo(
             f"  fits any network: {meta.num_actions} actions, {len(meta.features)} features, observation version "
@@ -322,15 +325,17 @@ def _card(card: Card) -> None:
     for one in card.trained:
         accuracy = "" if one.accuracy is None else f", {one.accuracy:.2%} on validation"
         typer.echo(f"  trained on {one.teacher}, {one.data}: {one.parameters:,} parameters{accuracy}")
+    others = ", of other networks and goals each time" if len(card.trained) > 1 else ""
     for stage in dict.fromkeys(point.stage for point in card.curve):
         own = [point for point in card.curve if point.stage == stage]
-        ends = f"{own[0].reward:.3f} (first batches) to {own[-1].reward:.3f} (last)"
-        typer.echo(f"  {stage}: mean reward from {ends}, {own[-1].judged:,} students")
+        first, last = f"{own[0].reward:.3f}", f"{own[-1].reward:.3f}"
+        reward = f"from {first} (first batches) to {last} (last)" if len(own) > 1 else last
+        typer.echo(f"  {stage}: mean reward {reward}{others}, {own[-1].judged:,} students")
     for line in card.compared:
         where = "held back" if line.held_back else "trained on"
         typer.echo(
-            f"  {line.mode} ({line.stages}) against random on {line.teacher}, {line.data} ({where}), budget"
-            f" {line.budget}: best reward {line.policy:.3f} to {line.random:.3f} after {line.judged} students,"
+            f"  {line.mode} ({line.stages}) on {line.teacher}, {line.data} ({where}), budget"
+            f" {line.budget}: best reward {line.policy:.3f}, random {line.random:.3f}, after {line.judged} students,"
             f" {line.seeds} runs"
         )
     typer.echo(f"weights: {', '.join(f'{stage} {found[:16]}' for stage, found in card.weights.items())}")
@@ -349,7 +354,7 @@ def _compared(found: Compared, notes: list[str]) -> None:
 
 def _row(side: Side) -> tuple[str, ...]:
     missed = sum(value is None for value in side.best)
-    return (side.name, side.mode, _spread(side.first), _spread(side.best), str(missed) if missed else "")
+    return (side.name, side.mode, _spread(side.first), _spread(side.best), str(missed))
 
 
 def _spread(values: Sequence[float | None]) -> str:

@@ -104,6 +104,10 @@ class Card:
         """The fields as JSON values."""
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
+    def knows(self, key: str, data: str, parameters: int) -> bool:
+        """Whether it was trained on a network, or on one of another seed: of as many parameters, on the same data."""
+        return any(one.key == key or (one.data, one.parameters) == (data, parameters) for one in self.trained)
+
     def compared_with(self, found: Comparison) -> Card:
         """The card with one more comparison, in place of an earlier one of the same kind."""
         kind = ("mode", "stages", "teacher", "data", "budget", "judged")
@@ -130,7 +134,7 @@ def read_card(folder: Path, policies: Mapping[str, Policy]) -> Card | None:
     """The card of the policies in a folder; None where there is none.
 
     Raises:
-        PolicyError: it cannot be read, or the weights are not those that it was written for.
+        PolicyError: it cannot be read, or the weights are not all those that it was written for.
     """
     path = folder / CARD
     if not path.is_file():
@@ -146,8 +150,14 @@ def read_card(folder: Path, policies: Mapping[str, Policy]) -> Card | None:
             }
         )
     except (ArtefactError, TypeError) as error:
-        raise PolicyError(f"{path} is not a policy's card ({error}); it was edited or damaged") from error
+        raise PolicyError(f"{path} is not a policy's card: {error}") from error
     found = {stage: weights_hash(policy.state) for stage, policy in policies.items()}
+    missing = [stage for stage in card.weights if stage not in found]
+    if missing:
+        raise PolicyError(
+            f"{path} is the card of {' and '.join(card.weights)}, and {' and '.join(missing)} is not there; restore the"
+            " folder, or remove the card where one stage is all that you want"
+        )
     changed = [stage for stage in found if card.weights.get(stage) != found[stage]]
     if changed:
         raise PolicyError(

@@ -102,7 +102,8 @@ class Library:
         """Takes a policy over under a name: from a folder, a run, another name, or a file that `export` wrote.
 
         Raises:
-            PolicyError: the name cannot be one or is taken, there is no policy, or the archive holds something else.
+            PolicyError: the name cannot be one, or is taken here or by the package (`force` hides that one), there is
+                no policy, or the archive holds something else.
             WriteError: the file system refused.
         """
         if not _NAME.fullmatch(name):
@@ -112,6 +113,10 @@ class Library:
         target = self.folder / name
         if target.exists() and not force:
             raise PolicyError(f"the library has a policy {name!r} already ({target}); choose another name, or --force")
+        if (self.shipped / name).is_dir() and not force:
+            raise PolicyError(
+                f"{name!r} comes with the package, and yours of that name would hide it; choose another, or --force"
+            )
         making, before = self.folder / f".{name}.part", self.folder / f".{name}.before"
         try:
             shutil.rmtree(making, ignore_errors=True)

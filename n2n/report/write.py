@@ -10,7 +10,7 @@ from n2n.evaluate.base import Status
 from n2n.networks.units import latency_text, mac_text, millions
 from n2n.report.plots import plot_front, plot_reward
 from n2n.report.tables import HEADER, figures_table, markdown
-from n2n.search.files import read_json, write_text
+from n2n.search.files import NAMED, STARTED, read_json, write_text
 from n2n.search.front import front
 from n2n.search.store import Record, first_judgements, read_records
 
@@ -35,10 +35,10 @@ def write_report(run_folder: str | Path) -> Path:
     environment, records = read_json(folder / "environment.json", ENVIRONMENT), read_records(folder)
     plot_front(folder / "front.png", records, result)
     plot_reward(folder / "reward.png", records)
-    page = folder / "report.md"
-    write_text(
-        page, report_text(folder.name, config, environment, result, records, learned=(folder / "policies").is_dir())
-    )
+    page, named = folder / "report.md", folder / NAMED
+    began = min(read_json(named)["names"], key=len) if named.is_file() else ""
+    learned = (folder / "policies").is_dir()
+    write_text(page, report_text(folder.name, config, environment, result, records, learned=learned, began=began))
     return page
 
 
@@ -50,11 +50,13 @@ def report_text(
     records: Sequence[Record],
     *,
     learned: bool,
+    began: str = "",
 ) -> str:
-    """The page as Markdown; `learned` says that the run has left a policy."""
+    """The page as Markdown; `learned` says that the run has left a policy, `began` which one it started from."""
     parts = [
         f"# Run {name}",
         markdown(HEADER, figures_table(result)) if result["teacher"] or result["students"] else "",
+        f"Began with the policy `{began}`, mode `{config['policy_mode']}`; a copy is in `{STARTED}/`." if began else "",
         _best(result),
         _reading(result, environment),
         _notes(result),

@@ -36,6 +36,8 @@ OWN_NAMES = (
     "run.log",
 )
 """The plain files that a run writes; `force` clears these and the folders `students` and `policies`."""
+STARTED, NAMED = "started_from", "started_from.json"
+"""In a run folder: a copy of the policy that it started from, and how that was named."""
 LOCK = ".lock"
 """The file by which a search holds its folder; see `n2n.search.lock`."""
 

@@ -41,9 +41,11 @@ def test_a_policy_is_kept_shown_handed_on_and_applied(
     assert refused.exit_code == 2
     assert "is there already" in refused.stderr
     assert n2n("policy", "import", file, "--name", "second").exit_code == 0
-    assert [one["name"] for one in said(n2n("policy", "list", "--json"))["policies"]][-2:] == ["first", "second"]
+    listed = said(n2n("policy", "list", "--json"))["policies"]
+    assert [one["name"] for one in listed if not one["shipped"]] == ["first", "second"]
     assert n2n("policy", "remove", "first").exit_code == 0
-    assert [one["name"] for one in said(n2n("policy", "list", "--json"))["policies"]] == ["second"]
+    listed = said(n2n("policy", "list", "--json"))["policies"]
+    assert [one["name"] for one in listed if not one["shipped"]] == ["second"]
     out = tmp_path / "applied"
     applied = n2n("policy", "apply", "second", "--teacher", teacher, "--target-params", "30%", "--final-epochs", 1,
                   "--out", out, "--json")  # fmt: skip
@@ -55,6 +57,7 @@ def test_a_policy_is_kept_shown_handed_on_and_applied(
     share = record["students"][0]["figures"]["parameters"] / record["teacher"]["parameters"]
     assert 0.1 < share <= 0.3
     assert json.loads((out / "config.json").read_text())["policy_mode"] == "zero-shot"
+    assert ", mode `zero-shot`; a copy is in `started_from/`." in (out / "report.md").read_text()
     assert n2n("evaluate", out / "students" / "1").exit_code == 0
 
 
@@ -74,10 +77,12 @@ def test_compare_writes_into_the_card_on_request(n2n: Run, said: Said, run: Path
         pytest.approx(best["first"], abs=1e-4),
         pytest.approx(best["random"], abs=1e-4),
     )
-    assert (
-        "zero-shot (removal and shrinkage) against random on mlp, digits (trained on)"
-        in n2n("policy", "show", "first").stdout
-    )
+    told = n2n("policy", "show", "first").stdout
+    assert "zero-shot (removal and shrinkage) on mlp, digits (trained on), budget params 40%: best reward " in told
+    assert f"{line['policy']:.3f}, random {line['random']:.3f}, after 4 students" in told
+    of_package = n2n("policy", "compare", "default", "--teacher", teacher, "--keep")
+    assert of_package.exit_code == 2
+    assert "n2n policy import NAME --name MINE" in of_package.stderr
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -66,7 +67,9 @@ def test_a_run_and_the_folder_of_one_stage_come_in_as_well(library: Library, pol
 def test_the_users_name_hides_the_packages(library: Library, policy: Make) -> None:
     policy("shipped/default", 2)
     assert library.find("default").shipped
-    library.add(policy("own", 5), "default")
+    with pytest.raises(PolicyError, match="comes with the package"):
+        library.add(policy("own", 5), "default")
+    library.add(policy("own", 5), "default", force=True)
     assert not library.find("default").shipped
     (entry,) = library.entries()
     assert isinstance(entry, Entry)
@@ -125,6 +128,24 @@ def test_a_card_belongs_to_its_weights(policy: Make) -> None:
     (folder / "card.json").write_text(json.dumps({**card_of(folder).to_json(), "colour": "red"}))
     with pytest.raises(PolicyError, match="is not a policy's card"):
         read_card(folder, load_policies(folder))
+
+
+def test_a_card_wants_all_stages_that_it_was_written_for(policy: Make, library: Library) -> None:
+    folder = policy("two", 3)
+    write_card(folder, card_of(folder))
+    shutil.rmtree(folder / "removal")
+    with pytest.raises(PolicyError, match="the card of removal and shrinkage, and removal is not there"):
+        library.add(folder, "half")
+    (folder / "card.json").unlink()
+    assert set(library.add(folder, "half").policies) == {"shrinkage"}
+
+
+def test_a_card_knows_a_network_by_its_weights_and_by_its_size_and_data(policy: Make) -> None:
+    card = replace(card_of(policy("one", 3)), trained=(Trained("net", "digits", 1000, 0.9, key="abc"),))
+    assert card.knows("abc", "mnist", 5)
+    assert card.knows("of another seed", "digits", 1000)
+    assert not card.knows("of another seed", "mnist", 1000)
+    assert not card.knows("of another seed", "digits", 1001)
 
 
 def test_the_hash_sees_names_shapes_and_values() -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
+from torch import nn
 
 import n2n
 from n2n.data import Data
-from n2n.networks import build_teacher
 from n2n.policies.library import SHIPPED, Broken, Library
 
 HELD_BACK = {"resnet-26", "vgg-9", "mobile-8", "dense-13"}
@@ -41,11 +40,9 @@ def test_the_one_for_comparisons_has_not_seen_what_is_held_back(library: Library
 
 
 @pytest.mark.parametrize("name", ["default", "residual-plain"])
-def test_they_make_a_student_at_once(name: str, library: Library, digits: Data) -> None:
-    torch.manual_seed(0)
-    network = build_teacher("resnet20", seed=0, width=4)
+def test_they_make_a_student_at_once(name: str, library: Library, teacher: nn.Module, digits: Data) -> None:
     found = n2n.compare_policies(
-        name, network, None, digits, max_params="30%", judged=2, seeds=1, against=(), progress=False, library=library
+        name, teacher, None, digits, max_params="30%", judged=2, seeds=1, against=(), progress=False, library=library
     )
     (curve,) = found.side(name, "zero-shot").curves
     assert len(curve) == 2
