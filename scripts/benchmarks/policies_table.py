@@ -77,8 +77,8 @@ def gaps(rows: Sequence[Row], one: str, other: str) -> str:
 def learning_aim(rows: Sequence[Row], title: str) -> str:
     """Whether PPO is above random choice and not below evolution from `AIM_FROM` students on, in words."""
     sides = by_side(rows)
-    if not {"ppo", "random", "evolution"} <= sides.keys():
-        return ""
+    if not {"ppo", "random", "evolution"} <= sides.keys() or min(len(sides[name]) for name in ("ppo", "random")) < 2:
+        return ""  # one seed tells nothing of an interval
     missed = []
     for rival, count in product(("random", "evolution"), (count for count in COUNTS if count >= AIM_FROM)):
         values = [found_at(sides[name], count) for name in ("ppo", rival)]
@@ -89,13 +89,14 @@ def learning_aim(rows: Sequence[Row], title: str) -> str:
             missed.append(
                 f"{'not above' if rival == 'random' else 'below'} `{rival}` at {count} ({gap:+.3f} ± {half:.3f})"
             )
-    best = sorted(((fmean(found_at(mine, COUNTS[-1])), name) for name, mine in sides.items()
-                   if found_at(mine, COUNTS[-1])), reverse=True)  # fmt: skip
+    seeds = max(map(len, sides.values()))
+    last = {name: found_at(mine, COUNTS[-1]) for name, mine in sides.items()}
+    best = sorted(((fmean(values), name) for name, values in last.items() if len(values) == seeds), reverse=True)
     ranks = ", ".join(f"`{name}` {value:.3f}" for value, name in best)
     aim = f"missed: `ppo` is {', '.join(missed)}" if missed else "met"
     return (
-        f"{title}, best reward after {COUNTS[-1]} students: {ranks}. The aim (`ppo` above `random` and not below"
-        f" `evolution` from {AIM_FROM} students on) is {aim}."
+        f"{title}, {seeds} seeds, best reward after {COUNTS[-1]} students: {ranks}. The aim (`ppo` above `random` and"
+        f" not below `evolution` from {AIM_FROM} students on) is {aim}."
     )
 
 

@@ -103,7 +103,9 @@ def test_the_aim_of_learning_is_told_with_what_is_missed(load: Callable[[str], M
 
     met = rows(ppo=("60:0.75 90:0.875",) * 2, evolution=("70:0.75 80:0.875",) * 2, random=("60:0.5",) * 2)
     words = script.learning_aim(met, "Net")  # nobody has a student at 50
-    assert words.startswith("Net, best reward after 100 students: `ppo` 0.875, `evolution` 0.875, `random` 0.500. ")
+    assert words.startswith(
+        "Net, 2 seeds, best reward after 100 students: `ppo` 0.875, `evolution` 0.875, `random` 0.500"
+    )
     assert words.endswith("is met.")
     missed = rows(ppo=("60:0.75",) * 2, evolution=("70:0.75 80:0.875",) * 2, random=("60:0.75",) * 2)
     assert script.learning_aim(missed, "Net").endswith(
