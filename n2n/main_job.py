@@ -23,6 +23,7 @@ from n2n.evaluate.ray_cluster import ray_running
 from n2n.job import Job, MakeEvaluate, SearchResult
 from n2n.job_agents import started_from
 from n2n.policies import chosen_agent
+from n2n.policies.files import DEFAULT_AGENT, LEARNING_AGENT
 from n2n.policies.library import Library
 from n2n.search.artefacts import TeacherName
 from n2n.search.errors import SearchError
@@ -99,7 +100,9 @@ def search(
         evaluations: students to judge in all; half of them in the removal stage (a single one is for the last stage).
             seconds: bounds the whole call; a long distillation is cut short for it. The first limit that is reached
             ends the loop.
-        agent: a name of `n2n.agents.AGENTS`; by default "reinforce", or the agent of the policy.
+        agent: a name of `n2n.agents.AGENTS`; by default the agent of the policy, or "uniform", which
+            scales all widths alike, removes nothing and learns nothing; "reinforce" with `shrinkage=False` or
+            `asynchronous=True`.
         removal, shrinkage, granularity, factors, round_to, kernels, ignored_layers: see `search_spaces`.
         rollouts: students per batch. steps: distillation steps of one judgement. objective: a name of
             `n2n.distill.objectives.OBJECTIVES`, or a weighted sum, "kd:0.9,T=4 + similarity:3000"; one that looks
@@ -170,6 +173,7 @@ def search(
     policies = {} if began is None else began.policies
     if agent is not None and agent not in AGENTS:
         raise SearchError(f"agent={agent!r} does not exist; choose one of {', '.join(AGENTS)}")
+    usual = DEFAULT_AGENT if shrinkage and not asynchronous else LEARNING_AGENT
     options = SearchOptions(
         max_params=max_params,
         max_macs=max_macs,
@@ -178,7 +182,7 @@ def search(
         evaluations=evaluations,
         seconds=seconds,
         seed=seed,
-        agent=chosen_agent(agent, policies, policy_mode),
+        agent=chosen_agent(agent, policies, policy_mode, usual=usual),
         removal=removal,
         shrinkage=shrinkage,
         granularity=granularity,

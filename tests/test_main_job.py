@@ -48,6 +48,7 @@ FILES = (
     "run.log",
 )
 SMALL: dict[str, Any] = {
+    "agent": "reinforce",
     "evaluations": 8,
     "rollouts": 2,
     "steps": 8,

@@ -49,8 +49,10 @@ def test_the_python_examples_run_as_printed(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("N2N_POLICIES", str(tmp_path / "policies"))
     search, describe, longer, own_objective, reuse, scores = blocks("python")
     small = "evaluations=4, steps=5, final_epochs=0.2, finalists=1"
-    reuse = reuse.replace("policy_mode=", f"{small}, policy_mode=").replace(
-        'data, max_params="20%")', "data, judged=2, seeds=1)"
+    reuse = (
+        reuse.replace("policy_mode=", f"{small}, policy_mode=")
+        .replace('agent="ppo"', f'agent="ppo", {small}')
+        .replace('data, max_params="20%")', "data, judged=2, seeds=1)")
     )
     search = search.replace("epochs=20", "epochs=3").replace("evaluations=30", "evaluations=6, steps=5, final_epochs=2")
     names: dict[str, object] = {}

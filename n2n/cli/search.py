@@ -70,7 +70,7 @@ def command(
     seconds: Annotated[float | None, typer.Option("--seconds", help="Wall time for the search.")] = None,
     agent: Annotated[
         str | None,
-        typer.Option("--agent", help=f"{', '.join(AGENTS)}. [default: reinforce, or the policy's; with --space ppo]"),
+        typer.Option("--agent", help=f"{', '.join(AGENTS)}. [default: uniform, or the policy's; with --space ppo]"),
     ] = None,
     population: Annotated[
         int | None, typer.Option("--population", help="Students that evolution remembers. [default: 8]")

@@ -19,8 +19,11 @@ from search_spaces.base import FEATURES, OBSERVATION_VERSION
 
 META, WEIGHTS = "policy.json", "policy.safetensors"
 STAGES = ("removal", "shrinkage")
-DEFAULT_AGENT = "reinforce"
-"""Where neither an agent nor a policy is named."""
+DEFAULT_AGENT = "uniform"
+"""Where neither an agent nor a policy is named: of those that start from nothing the best one on networks, by
+`scripts/benchmarks/learning_networks.py`."""
+LEARNING_AGENT = "reinforce"
+"""The same where uniform scaling cannot be: layers are only removed, or nobody waits for the others of a batch."""
 
 
 class PolicyError(ValueError):
@@ -133,8 +136,8 @@ def json_value(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def chosen_agent(agent: str | None, policies: Mapping[str, Policy], mode: str) -> str:
-    """The agent of a search: the one that is named, or the policies', or the usual one.
+def chosen_agent(agent: str | None, policies: Mapping[str, Policy], mode: str, *, usual: str = DEFAULT_AGENT) -> str:
+    """The agent of a search: the one that is named, or the policies', or the `usual` one.
 
     Raises:
         PolicyError: the policies are of several agents and none is named, or evolution is to draw from them and
@@ -149,7 +152,7 @@ def chosen_agent(agent: str | None, policies: Mapping[str, Policy], mode: str) -
     found = sorted({one.meta.agent for one in policies.values()})
     if agent is None and len(found) > 1:
         raise PolicyError(f"the policies are of the agents {' and '.join(found)}; give those of one agent")
-    return agent or (found[0] if found else DEFAULT_AGENT)
+    return agent or (found[0] if found else usual)
 
 
 def own_options(agent: str, stage: str) -> dict[str, Any]:

@@ -55,6 +55,6 @@ def run(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short search over that teacher."""
     out = tmp_path_factory.mktemp("runs") / "first"
     limits = ("--evaluations", 6, "--rollouts", 2, "--steps", 2, "--final-epochs", 1, "--finalists", 1)
-    result = invoke("search", "--teacher", teacher, "--out", out, *limits)
+    result = invoke("search", "--teacher", teacher, "--agent", "reinforce", "--out", out, *limits)
     assert result.exit_code == 0, result.stderr
     return out

@@ -65,7 +65,7 @@ def test_no_one_is_told_to_leave_out_a_stage_that_had_no_decision(n2n: Run, tmp_
     assert trained.exit_code == 0, trained.stderr
     flags = ("--max-params", "90%", "--factor", 0.1, "--factor", 1, "--evaluations", 2, "--rollouts", 1)
     limits = ("--steps", 1, "--final-epochs", 0.01, "--ignored-layer", 0, "--ignored-layer", 2)
-    found = n2n("search", "--teacher", tmp_path / "t", *flags, *limits, "--out", tmp_path / "r")
+    found = n2n("search", "--teacher", tmp_path / "t", "--agent", "reinforce", *flags, *limits, "--out", tmp_path / "r")
     assert "removal is left out" in found.stderr
     report = (tmp_path / "r" / "report.md").read_text()
     assert "% of the budget (" in report

@@ -24,6 +24,7 @@ from n2n.search.store import Record, read_records
 
 LADDER = ("refit:0", "refit:20")
 SMALL: dict[str, Any] = {
+    "agent": "reinforce",
     "evaluations": 12,
     "rollouts": 6,
     "factors": (0.125, 0.25, 0.5, 1.0),

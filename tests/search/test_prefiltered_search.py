@@ -21,6 +21,7 @@ from n2n.search.query import query
 from n2n.search.store import Record, first_judgements, read_records
 
 SMALL: dict[str, Any] = {
+    "agent": "reinforce",
     "evaluations": 12,
     "rollouts": 3,
     "steps": 3,

@@ -37,6 +37,7 @@ from n2n.search.store import read_records
 from search_spaces.base import Architecture, SearchSpace
 
 OPTIONS: dict[str, Any] = {
+    "agent": "reinforce",
     "max_params": "60%",
     "evaluations": 16,
     "rollouts": 3,
@@ -132,7 +133,7 @@ def test_killed_at_any_judgement_a_run_goes_on_as_it_would_have(
     network: nn.Module, digits: Data, tmp_path: Path, agent: str
 ) -> None:
     def run(out: Path, judge: Judge, **more: Any) -> None:
-        n2n.search(network, None, digits, out=out, make_evaluate=judge, agent=agent, **OPTIONS, **more)
+        n2n.search(network, None, digits, out=out, make_evaluate=judge, **{**OPTIONS, "agent": agent}, **more)
 
     whole = Judge()
     run(tmp_path / "whole", whole)

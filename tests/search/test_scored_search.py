@@ -26,6 +26,7 @@ from n2n.search.options import SearchOptions
 from n2n.search.store import Record, read_records
 
 SMALL: dict[str, Any] = {
+    "agent": "reinforce",
     "evaluations": 16,
     "rollouts": 4,
     "factors": (0.125, 0.25, 0.5, 1.0),
