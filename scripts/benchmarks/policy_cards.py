@@ -24,12 +24,12 @@ RANDOM = "random"
 
 
 def comparisons(rows: Sequence[Row], policy: str) -> Iterator[Comparison]:
-    """One for each network, budget, number of students and use of the policy, where every seed found a student."""
+    """One for each network, budget, number of students and use of the policy, where both have the same seeds, and every one found a student."""
     for network, budget, asked in dict.fromkeys((row["network"], row["budget"], row["asked"]) for row in rows):
         here = [row for row in rows if (row["network"], row["budget"], row["asked"]) == (network, budget, asked)]
         for mode in dict.fromkeys(row["side"] for row in here if row["policy"] == policy):
             own, other = ([row["best"] for row in here if row["side"] == side] for side in (mode, RANDOM))
-            if own and other and all(own) and all(other) and mode != RANDOM:
+            if own and len(own) == len(other) and all(own) and all(other) and mode != RANDOM:
                 yield Comparison(
                     mode=mode, stages="removal and shrinkage", teacher=network, data=here[0]["data"],
                     budget=f"params {budget}", judged=int(asked), policy=round(fmean(map(float, own)), 5),
