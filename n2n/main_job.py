@@ -196,6 +196,7 @@ def search(
         finalists=finalists,
         importance=importance,
         start=start,
+        final_start=final_start,
         ladder=tuple(ladder),
         promote=promote,
         expects=lines_of(expects or {}),

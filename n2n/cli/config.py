@@ -203,6 +203,7 @@ class ApplySettings(NetworkSettings):
     target_macs: Budget | None = None
     students: Annotated[int, Field(gt=0)] = 1
     final_epochs: Annotated[float, Field(gt=0)] | None = None
+    final_start: Literal["inherited", "refit", "fresh"] | None = None
     objective: Objective = "kd"
     out: Path | None = None
     force: bool = False

@@ -67,6 +67,12 @@ def apply_command(
     final_epochs: Annotated[
         float | None, typer.Option("--final-epochs", help="Its distillation. [default: 3, or 600 steps]")
     ] = None,
+    final_start: Annotated[
+        str | None,
+        typer.Option(
+            "--final-start", help="inherited, or refit: as it was judged; for a short one. [default: inherited]"
+        ),
+    ] = None,
     objective: options.Objective = None,
     out: options.Out = None,
     force: options.Force = None,

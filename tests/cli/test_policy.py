@@ -48,7 +48,7 @@ def test_a_policy_is_kept_shown_handed_on_and_applied(
     assert [one["name"] for one in listed if not one["shipped"]] == ["second"]
     out = tmp_path / "applied"
     applied = n2n("policy", "apply", "second", "--teacher", teacher, "--target-params", "30%", "--final-epochs", 1,
-                  "--out", out, "--json")  # fmt: skip
+                  "--final-start", "refit", "--out", out, "--json")  # fmt: skip
     assert applied.exit_code == 0, applied.stderr
     record = said(applied)
     assert record["meets_budget"]
@@ -56,7 +56,8 @@ def test_a_policy_is_kept_shown_handed_on_and_applied(
     assert len(record["students"]) == 1
     share = record["students"][0]["figures"]["parameters"] / record["teacher"]["parameters"]
     assert 0.1 < share <= 0.3
-    assert json.loads((out / "config.json").read_text())["policy_mode"] == "zero-shot"
+    config = json.loads((out / "config.json").read_text())
+    assert (config["policy_mode"], config["final_start"]) == ("zero-shot", "refit")
     assert ", mode `zero-shot`; a copy is in `started_from/`." in (out / "report.md").read_text()
     assert n2n("evaluate", out / "students" / "1").exit_code == 0
 
