@@ -24,7 +24,7 @@ RANDOM = "random"
 
 
 def comparisons(rows: Sequence[Row], policy: str) -> Iterator[Comparison]:
-    """One for each network, budget, number of students and use of the policy, where both have the same seeds, and every one found a student."""
+    """One for each network, budget, number of students and use of the policy, where both have all their seeds."""
     for network, budget, asked in dict.fromkeys((row["network"], row["budget"], row["asked"]) for row in rows):
         here = [row for row in rows if (row["network"], row["budget"], row["asked"]) == (network, budget, asked)]
         for mode in dict.fromkeys(row["side"] for row in here if row["policy"] == policy):
