@@ -70,7 +70,7 @@ def test_a_sweep_that_was_cut_off_ends_as_it_would_have(n2n: Any, said: Any, tea
         assert done.exit_code == 3, done.stderr
         found = {one["trial"]: one for one in said(done)["trials"]}
         assert [one["state"] for one in found.values()] == ["finished"] * 4 + ["failed"]
-        hopeless = "agent-reinforce_finalists-2_max_params-0.01"
+        hopeless = "agent-uniform_finalists-2_max_params-0.01"
         assert "is impossible: the least that a student" in found[hopeless]["why_not_finished"]
         whole = lasting(out)
         assert (len(whole), whole[hopeless]["students"]) == (5, "0")
